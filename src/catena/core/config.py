@@ -1,0 +1,128 @@
+"""Layered configuration: defaults < `catena.toml` < environment (`CATENA__REACH__PORT`) < flag, with origins.
+
+Unknown keys are refused with the nearest known name. Secrets are never settings.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, get_type_hints
+
+import msgspec
+
+from catena.core.errors import ConfigError
+from catena.core.settings import Settings
+
+PREFIX = "CATENA__"
+
+
+class Loaded(NamedTuple):
+    """The settings and, for each `section.key`, where its value came from."""
+
+    settings: Settings
+    origins: dict[str, str]
+
+
+def home(environ: Mapping[str, str] = os.environ) -> Path:
+    """The state folder: `CATENA_HOME`, else `$XDG_DATA_HOME/catena`, else `~/.local/share/catena`."""
+    if named := environ.get("CATENA_HOME"):
+        return Path(named).expanduser().absolute()
+    base = environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(base).expanduser().absolute() / "catena"
+
+
+def open_home(environ: Mapping[str, str] = os.environ) -> Path:
+    """The state folder, made readable by its owner only if it does not exist yet."""
+    folder = home(environ)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"the state folder {folder} cannot be made: {error.strerror}", hint="set CATENA_HOME to a writable folder"
+        ) from None
+    return folder
+
+
+def load(folder: Path, *, environ: Mapping[str, str] = os.environ, flags: Mapping[str, Any] | None = None) -> Loaded:
+    """Read `catena.toml` in `folder` (it may be missing), then `environ`, then `flags` (`{"reach.port": 7500}`).
+
+    Raises ConfigError naming the origin, the key and the nearest known key.
+    """
+    fields = _fields()
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(fields, "default")
+    for origin, layer in (
+        ("catena.toml", _from_file(folder / "catena.toml")),
+        ("environment", _from_environment(environ, fields)),
+        ("flag", dict(flags or {})),
+    ):
+        for key, value in layer.items():
+            _check_known(key, fields, origin)
+            values[key] = _convert(key, value, fields[key], origin)
+            origins[key] = origin
+    sections: dict[str, dict[str, Any]] = {}
+    for key, value in values.items():
+        section, name = key.split(".")
+        sections.setdefault(section, {})[name] = value
+    return Loaded(msgspec.convert(sections, Settings), origins)
+
+
+def flatten(settings: Settings) -> dict[str, Any]:
+    """`section.key` → value, for showing."""
+    return {key: getattr(getattr(settings, key.split(".")[0]), key.split(".")[1]) for key in _fields()}
+
+
+def _fields() -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for section, struct in get_type_hints(Settings).items():
+        for name, kind in get_type_hints(struct, include_extras=True).items():
+            fields[f"{section}.{name}"] = kind
+    return fields
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ConfigError(f"{path.name} cannot be read: {error.strerror}") from None
+    try:
+        tables = tomllib.loads(text.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path.name} is not valid TOML: {error}", hint="mend that line") from None
+    layer: dict[str, Any] = {}
+    for section, table in tables.items():
+        if not isinstance(table, dict):
+            raise ConfigError(
+                f"catena.toml: {section!r} stands outside a section", hint="put it under [reach], [run], …"
+            )
+        layer.update({f"{section}.{name}": value for name, value in table.items()})
+    return layer
+
+
+def _from_environment(environ: Mapping[str, str], fields: Mapping[str, Any]) -> dict[str, Any]:
+    layer: dict[str, Any] = {}
+    for variable, text in environ.items():
+        if variable.startswith(PREFIX):
+            key = variable.removeprefix(PREFIX).lower().replace("__", ".")
+            layer[key] = text.split(",") if "tuple" in str(fields.get(key)) and text else text
+    return layer
+
+
+def _check_known(key: str, fields: Mapping[str, Any], origin: str) -> None:
+    if key not in fields:
+        near = difflib.get_close_matches(key, fields, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else "see `catena config show`"
+        raise ConfigError(f"{origin}: there is no setting {key!r}", hint=hint, param=key)
+
+
+def _convert(key: str, value: Any, kind: Any, origin: str) -> Any:
+    try:
+        return msgspec.convert(value, kind, strict=origin == "catena.toml")
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{origin}: {key} = {value!r} is not valid: {error}", param=key) from None

@@ -1,0 +1,62 @@
+"""What the audit log holds of one request: a record opened before anything is computed, and one that closes it.
+
+Never text: only salted digests, names, counts and times.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+from catena.core.messages.events import FinishReason, Timings, Usage
+
+Outcome = Literal["complete", "cancelled", "failed", "lost"]
+
+
+class Decision(Struct, frozen=True):
+    """Where a request goes and why. `rule` names what decided; `model_digest` is the manifest's, None if refused."""
+
+    outcome: Literal["local", "remote", "refuse"]
+    reason: str
+    rule: str = "default"
+    labels: tuple[str, ...] = ()
+    model: str = ""
+    model_digest: str | None = None
+    provider: str | None = None
+
+
+class Opened(Struct, frozen=True, tag="open"):
+    """The request `receipt` was accepted at `at_ns` (Unix ns) and nothing has been computed for it yet.
+
+    `question_digest` is sha256(salt || canonical bytes of the request), with the receipt's own salt.
+    `caller` is the id of the key that asked, or `local`; `door` is the protocol, e.g. `openai.chat`.
+    """
+
+    receipt: str
+    at_ns: int
+    door: str
+    caller: str
+    task: str
+    decision: Decision
+    question_digest: str
+
+
+class Closed(Struct, frozen=True, tag="close"):
+    """The end of `receipt`, however it ended; written once.
+
+    `answer_digest` is sha256(salt || canonical bytes of the choices or vectors that left), None if nothing did.
+    `lost` is written at the next start for a request whose process died.
+    """
+
+    receipt: str
+    at_ns: int
+    opened_index: int
+    outcome: Outcome
+    answer_digest: str | None = None
+    engine: str = ""
+    device: str = ""
+    usage: Usage | None = None
+    timings: Timings = Timings()
+    finish: tuple[FinishReason | None, ...] = ()
+    error_code: str | None = None

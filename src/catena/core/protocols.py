@@ -1,0 +1,92 @@
+"""The seams: what an engine, a session and their peers must do, one or two methods each.
+
+Each seam has a conformance suite in `tests/conformance` that runs over every registered implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Protocol, runtime_checkable
+
+from msgspec import Struct
+
+from catena.core.manifest import StoredModel
+from catena.core.messages import Embedded, EmbedRequest, Event, GenerateRequest
+
+
+class Placement(Struct, frozen=True):
+    """Where and how large a session is to be. `threads` never exceeds the cores owned; `context_tokens` 0: the model's.
+
+    `folder` is a private (0700) folder for sockets and caches.
+    """
+
+    device: str = "cpu"
+    threads: int = 1
+    slots: int = 4
+    context_tokens: int = 0
+    folder: str = ""
+    adapters: tuple[StoredModel, ...] = ()
+
+
+class SessionFacts(Struct, frozen=True):
+    """What a loaded session is: engine with version, device, requests at a time, context in tokens, memory in bytes."""
+
+    engine: str
+    device: str
+    slots: int
+    context_tokens: int
+    memory_bytes: int
+
+
+class Session(Protocol):
+    """A model loaded on a device; it is also a Generator or an Embedder."""
+
+    facts: SessionFacts
+
+    async def close(self) -> None:
+        """Free everything. Called once, when no request is running."""
+        ...
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """A session that generates."""
+
+    def generate(self, request: GenerateRequest, /) -> AsyncGenerator[Event]:
+        """Events in the order of core.messages.events.
+
+        Closing the generator, or cancelling the task that waits on it, stops the work within one token.
+        Raises ContextError (both numbers) before any event, UnsupportedError for a wish it cannot honour,
+        EngineError when the engine broke.
+        """
+        ...
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """A session that embeds."""
+
+    async def embed(self, request: EmbedRequest, /) -> Embedded:
+        """One vector per input. Raises ContextError for an input longer than the model reads, UnsupportedError for
+        dimensions it was not trained for."""
+        ...
+
+
+class Engine(Protocol):
+    """A way to run models of some formats. Made without arguments; making it reads no weights and touches no device."""
+
+    def accepts(self, model: StoredModel, /) -> str | None:
+        """None if this engine can load `model`, else the reason why not, in one sentence."""
+        ...
+
+    async def load(self, model: StoredModel, placement: Placement, /) -> Session:
+        """Load `model`. Raises EngineError, FormatError or ResourceError; a failed load leaves nothing behind."""
+        ...
+
+
+class Headroom(Protocol):
+    """How much more a device may take on now."""
+
+    def free_bytes(self, device: str, /) -> int:
+        """Memory that a new session may use on `device`, in bytes."""
+        ...

@@ -1,0 +1,58 @@
+"""Finds implementations by name: one file each inside Catena, entry points outside it; nothing loads unasked."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, NamedTuple
+
+from catena.core.errors import NotFoundError
+
+
+class Room(NamedTuple):
+    """Where implementations of a seam live: a package, one module each, and the attribute each module exports."""
+
+    package: str
+    attribute: str
+
+
+# Entry-point groups carry the same names with the prefix `catena.`, e.g. `catena.engines`.
+ROOMS: dict[str, Room] = {
+    "engines": Room("catena.run.engines", "Engine"),
+    "protocols": Room("catena.reach.gateway.protocols", "routes"),
+    "verbs": Room("catena.cli.verbs", "command"),
+}
+
+# Found by name but left out of `names` unless asked for: they are for tests and benchmarks.
+ON_REQUEST = frozenset({("engines", "echo")})
+
+
+def names(seam: str, *, all: bool = False) -> list[str]:
+    """Names of every implementation of `seam`, inside and outside Catena, sorted. Imports none of them."""
+    inside = importlib.import_module(ROOMS[seam].package).__path__
+    found = {module.name for module in pkgutil.iter_modules(inside) if not module.name.startswith("_")}
+    found |= {point.name for point in _outside(seam)}
+    return sorted(name for name in found if all or (seam, name) not in ON_REQUEST)
+
+
+def find(seam: str, name: str) -> Any:
+    """Import and return implementation `name` of `seam`. Catena's own wins over a plug-in of the same name.
+
+    Raises NotFoundError with the known names.
+    """
+    room = ROOMS[seam]
+    if name.isidentifier() and name in names(seam, all=True):
+        for point in _outside(seam):
+            if point.name == name and not _is_inside(room, name):
+                return point.load()
+        return getattr(importlib.import_module(f"{room.package}.{name}"), room.attribute)
+    raise NotFoundError(f"there is no {name!r} among {seam}", hint=f"known: {', '.join(names(seam))}")
+
+
+def _outside(seam: str) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=f"catena.{seam}"))
+
+
+def _is_inside(room: Room, name: str) -> bool:
+    return any(module.name == name for module in pkgutil.iter_modules(importlib.import_module(room.package).__path__))

@@ -1,0 +1,68 @@
+"""Every setting of Catena: one frozen struct per stage, each field with default, unit in its name, bounds."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Count = Annotated[int, Meta(ge=1)]
+Whole = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[float, Meta(ge=0)]
+
+
+class StoreSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[store]"""
+
+    max_file_bytes: Count = 1 << 40
+    max_entries: Count = 65_536
+    pull_timeout_s: Seconds = 1800.0
+
+
+class RunSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[run] `threads` 0 = the cores owned; `memory_bytes` 0 = what is free; `context_tokens` 0 = the model's own."""
+
+    threads: Whole = 0
+    memory_bytes: Whole = 0
+    slots: Annotated[int, Meta(ge=1, le=256)] = 4
+    context_tokens: Whole = 0
+    idle_unload_s: Seconds = 900.0
+    queue_limit: Count = 256
+    load_timeout_s: Seconds = 300.0
+    prompt_cache_bytes: Whole = 256 << 20
+
+
+class ReachSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[reach] The door: where it listens, who may come in, and how much of everything is allowed."""
+
+    host: str = "127.0.0.1"
+    port: Port = 7411
+    default_model: str = "smollm2-135m-instruct"
+    allowed_hosts: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
+    max_body_bytes: Count = 16 << 20
+    max_header_bytes: Count = 32 << 10
+    max_json_depth: Count = 64
+    header_timeout_s: Seconds = 10.0
+    body_timeout_s: Seconds = 60.0
+    request_timeout_s: Seconds = 600.0
+    keep_alive_s: Seconds = 75.0
+    ping_s: Annotated[float, Meta(gt=0)] = 5.0
+    drain_s: Seconds = 30.0
+    max_connections: Count = 1024
+
+
+class WatchSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[watch] The audit log. `batch_records` bounds one group commit."""
+
+    batch_records: Count = 1024
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    """catena.toml: one section per stage."""
+
+    store: StoreSettings = StoreSettings()
+    run: RunSettings = RunSettings()
+    reach: ReachSettings = ReachSettings()
+    watch: WatchSettings = WatchSettings()

@@ -1,0 +1,1 @@
+"""REACHED: the only way in and the only way out."""

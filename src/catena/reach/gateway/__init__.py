@@ -1,0 +1,1 @@
+"""HTTP: the door. `protocols/` holds one file per protocol, `console/` the page."""

@@ -1,0 +1,1 @@
+"""RUN: scheduler, devices, sessions."""

@@ -1,0 +1,1 @@
+"""STORED: manifests, blobs by digest, formats, pull, verify, provenance."""

@@ -1,0 +1,1 @@
+"""WATCHED: the audit log (Merkle tree, signed checkpoints, proofs) and metrics."""
