@@ -1,1 +1,89 @@
-"""One file = one verb; the only place that puts parts together."""
+"""The command line: finds a verb by name, loads only that verb, and turns errors into a sentence and a code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from catena.core import registry
+from catena.core.errors import EXIT_CODE, CatenaError, NotFoundError
+
+# The order in which a newcomer meets the verbs; plug-ins come after, by name.
+SUMMARIES = {
+    "up": "Serve models on this machine until interrupted.",
+    "ask": "Ask one question and print the answer.",
+    "chat": "Talk with a model in the terminal.",
+    "pull": "Fetch a model, verify it and store it.",
+    "models": "List the models on this machine.",
+    "show": "Show one model: manifest, files, facts.",
+    "verify": "Check a model's signature and every byte of its files.",
+    "rm": "Remove a model's name.",
+    "gc": "Free the space of files that no model needs.",
+    "trace": "Show the whole chain behind one answer.",
+    "audit": "Show, prove, verify or export the audit log.",
+    "keys": "Make, list and revoke API keys.",
+    "config": "Show the settings and where each comes from.",
+    "doctor": "Tell what this machine has and what is missing.",
+    "tour": "Pull, serve, ask one question and show its receipt.",
+    "completion": "Print a script that completes commands in a shell.",
+}
+
+
+class Verbs(click.Group):
+    """A group whose commands live in one file each and are imported only when called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        found = registry.names("verbs")
+        known = [name for name in SUMMARIES if name in found]
+        return known + [name for name in found if name not in SUMMARIES]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        try:
+            command: click.Command = registry.find("verbs", cmd_name)
+        except NotFoundError:
+            return None
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, SUMMARIES.get(name, "(plug-in)")) for name in self.list_commands(ctx)]
+        with formatter.section("Verbs"):
+            formatter.write_dl(rows)
+
+
+@click.command(cls=Verbs, name="catena", context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="catena")
+def catena() -> None:
+    """A model's whole life as one chain that can be checked link by link."""
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line and exit. Codes: 0 good, 1 a check failed, 2 wrong use, else core.errors.EXIT_CODE."""
+    try:
+        code = catena.main(arguments, standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(code if isinstance(code, int) else 0)
+    except CatenaError as error:
+        _say(f"error: {error.message}")
+        if error.hint:
+            _say(f"hint: {error.hint}")
+        if error.receipt:
+            _say(f"receipt: {error.receipt}")
+        sys.exit(EXIT_CODE.get(error.code, 70))
+    except click.exceptions.Exit as exit:
+        sys.exit(exit.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output went away: nothing more to say, also not at interpreter exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(0)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)

@@ -46,6 +46,7 @@ class Closed(Struct, frozen=True, tag="close"):
     """The end of `receipt`, however it ended; written once.
 
     `answer_digest` is sha256(salt || canonical bytes of the choices or vectors that left), None if nothing did.
+    `num_deltas` counts the pieces that streamed out, which is all that is known of the length of a cut answer.
     `lost` is written at the next start for a request whose process died.
     """
 
@@ -59,4 +60,5 @@ class Closed(Struct, frozen=True, tag="close"):
     usage: Usage | None = None
     timings: Timings = Timings()
     finish: tuple[FinishReason | None, ...] = ()
+    num_deltas: int = 0
     error_code: str | None = None

@@ -1,0 +1,7 @@
+"""`python -m catena` is `catena`."""
+
+from __future__ import annotations
+
+from catena.cli import main
+
+main()

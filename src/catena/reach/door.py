@@ -1,0 +1,192 @@
+"""The way from a command to the gateway that already runs on this machine; it reaches loopback addresses only."""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+
+from catena.core.errors import (
+    BusyError,
+    CatenaError,
+    ExpiredError,
+    ForbiddenError,
+    InputError,
+    NetworkError,
+    NotFoundError,
+    UnauthenticatedError,
+)
+
+ADDRESS_FILE = "gateway.json"
+_ERRORS: dict[int, type[CatenaError]] = {
+    400: InputError,
+    401: UnauthenticatedError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    504: ExpiredError,
+}
+
+
+class Address(NamedTuple):
+    """Where a gateway listens and which process it is."""
+
+    url: str
+    pid: int
+
+
+class Response(NamedTuple):
+    """What came back: status, headers with lower-case names, decoded JSON."""
+
+    status: int
+    headers: dict[str, str]
+    body: Any
+
+
+def announce(home: Path, url: str) -> None:
+    """Leave word in the state folder that this process serves at `url`."""
+    path = home / ADDRESS_FILE
+    draft = path.with_suffix(f".{os.getpid()}")
+    draft.write_bytes(msgspec.json.encode({"url": url, "pid": os.getpid()}))
+    draft.replace(path)
+
+
+def withdraw(home: Path) -> None:
+    """Take back the word that `announce` left, if it is still this process's."""
+    address = _read(home)
+    if address and address.pid == os.getpid():
+        (home / ADDRESS_FILE).unlink(missing_ok=True)
+
+
+def find(home: Path) -> Address | None:
+    """The gateway that serves this state folder now, if one answers to its health check."""
+    address = _read(home)
+    if address is None:
+        return None
+    try:
+        return address if get(address.url, "/healthz", timeout_s=2.0).status == 200 else None
+    except CatenaError:
+        return None
+
+
+def get(url: str, path: str, *, key: str | None = None, timeout_s: float = 30.0) -> Response:
+    """GET `path` and decode its JSON (or None). Raises NetworkError, or the error class of a status."""
+    return _ask(url, "GET", path, None, key, timeout_s)
+
+
+def post(url: str, path: str, body: Any, *, key: str | None = None, timeout_s: float = 600.0) -> Response:
+    """POST `body` as JSON to `path` and decode the answer's JSON. Raises as `get` does."""
+    return _ask(url, "POST", path, msgspec.json.encode(body), key, timeout_s)
+
+
+def stream(
+    url: str, path: str, body: Any, *, key: str | None = None, timeout_s: float = 600.0
+) -> Generator[Response | str | Any]:
+    """POST `body` and yield: the Response (its body None), then each `data:` object of the event stream, decoded, and
+    each comment as a str. Returns after `[DONE]`.
+
+    Raises as `get` does; NetworkError when the stream breaks off or ends without `[DONE]`.
+    """
+    connection = connect(url, timeout_s)
+    try:
+        connection.request("POST", path, msgspec.json.encode(body), _headers(key, has_body=True))
+        answer = connection.getresponse()
+        lower = {name.lower(): value for name, value in answer.getheaders()}
+        if answer.status >= 400:
+            raise _error(Response(answer.status, lower, _decode(lower, answer.read())))
+        yield Response(answer.status, lower, None)
+        while line := answer.readline():
+            if line.startswith(b":"):
+                yield line[1:].decode(errors="replace").strip()
+            elif line.startswith(b"data:"):
+                data = line[5:].strip()
+                if data == b"[DONE]":
+                    return
+                yield _event(data, lower)
+        raise NetworkError("the answer was cut before its end", hint="ask again")
+    except TimeoutError:
+        raise ExpiredError(f"the gateway at {url} fell silent for {timeout_s:.0f} s") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise NetworkError(f"the gateway at {url} broke off: {error}", hint="start it with `catena up`") from None
+    finally:
+        connection.close()
+
+
+def _event(data: bytes, headers: dict[str, str]) -> Any:
+    event = msgspec.json.decode(data)
+    if isinstance(event, dict) and "error" in event:
+        detail = event["error"]
+        raise _error(Response(int(detail.get("status", 500)), headers, event))
+    return event
+
+
+def _ask(url: str, method: str, path: str, body: bytes | None, key: str | None, timeout_s: float) -> Response:
+    connection = connect(url, timeout_s)
+    try:
+        connection.request(method, path, body, _headers(key, has_body=body is not None))
+        answer = connection.getresponse()
+        raw = answer.read()
+    except TimeoutError:
+        raise ExpiredError(f"the gateway at {url} gave no answer within {timeout_s:.0f} s") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise NetworkError(
+            f"the gateway at {url} cannot be reached: {error}", hint="start it with `catena up`"
+        ) from None
+    finally:
+        connection.close()
+    lower = {name.lower(): value for name, value in answer.getheaders()}
+    response = Response(answer.status, lower, _decode(lower, raw))
+    if answer.status >= 400:
+        raise _error(response)
+    return response
+
+
+def _headers(key: str | None, *, has_body: bool) -> dict[str, str]:
+    headers = {"content-type": "application/json"} if has_body else {}
+    if key:
+        headers["authorization"] = f"Bearer {key}"
+    return headers
+
+
+def _decode(headers: dict[str, str], raw: bytes) -> Any:
+    is_json = headers.get("content-type", "").startswith("application/json")
+    return msgspec.json.decode(raw) if is_json and raw else None
+
+
+def connect(url: str, timeout_s: float) -> http.client.HTTPConnection:
+    """A connection to a loopback `url`. Raises ForbiddenError for any other address: nothing leaves this machine."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if host != "localhost":
+        try:
+            is_loopback = ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            is_loopback = False
+        if not is_loopback:
+            raise ForbiddenError(f"{host or url!r} is not a loopback address", hint="only this machine is asked")
+    return http.client.HTTPConnection(host, parts.port or 80, timeout=timeout_s)
+
+
+def _error(response: Response) -> CatenaError:
+    body = response.body if isinstance(response.body, dict) else {}
+    detail = body.get("error", {})
+    message = str(detail.get("message") or f"the gateway answered with status {response.status}")
+    error: CatenaError
+    if response.status == 429:
+        error = BusyError(message, retry_after_s=float(response.headers.get("retry-after", "1")))
+    else:
+        error = _ERRORS.get(response.status, CatenaError)(message)
+    error.receipt = response.headers.get("catena-receipt")
+    return error
+
+
+def _read(home: Path) -> Address | None:
+    try:
+        return Address(**msgspec.json.decode((home / ADDRESS_FILE).read_bytes(), type=dict[str, Any]))
+    except (OSError, msgspec.DecodeError, TypeError):
+        return None

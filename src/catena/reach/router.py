@@ -1,0 +1,205 @@
+"""The only way to a model: decides where a request goes, has that recorded, then lets it be computed.
+
+Today a decision is `local` or `refuse`; nothing leaves this machine. In doubt the answer is no.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Protocol
+
+import anyio
+import msgspec
+from msgspec import Struct
+
+from catena.core.errors import CatenaError, IntegrityError, RefusedError, UnsupportedError
+from catena.core.manifest import StoredModel
+from catena.core.messages import (
+    Decision,
+    Delta,
+    Embedded,
+    EmbedRequest,
+    Event,
+    GenerateRequest,
+    Progress,
+    Reply,
+    Timings,
+    ToolCallDelta,
+    Usage,
+    canonical_bytes,
+)
+from catena.core.messages.reply import Collector
+from catena.core.protocols import Embedder, Generator
+from catena.reach.ticket import Appends, Caller, Salts, Ticket
+from catena.run.scheduler import Lease, Scheduler
+
+STOPPING_TIME_S = 10.0
+
+
+class Models(Protocol):
+    """Where stored models are found by name, alias or digest."""
+
+    def resolve(self, name: str, /) -> StoredModel: ...
+
+
+class Answer(Struct):
+    """An accepted request: its receipt, the recorded decision, the model, and the events to iterate once."""
+
+    receipt: str
+    decision: Decision
+    model: StoredModel
+    events: AsyncIterator[Event]
+
+
+class EmbeddedAnswer(Struct, frozen=True):
+    """Vectors with their receipt."""
+
+    receipt: str
+    decision: Decision
+    model: StoredModel
+    embedded: Embedded
+
+
+class Router:
+    """Every model call passes here. `guests` are models that live outside the store, such as `echo`."""
+
+    def __init__(
+        self,
+        models: Models,
+        scheduler: Scheduler,
+        log: Appends,
+        salts: Salts,
+        guests: Mapping[str, StoredModel] | None = None,
+    ) -> None:
+        self.models = models
+        self.scheduler = scheduler
+        self.guests = dict(guests or {})
+        self._log = log
+        self._salts = salts
+
+    def resolve(self, name: str) -> StoredModel:
+        """The model called `name`. Raises NotFoundError, or IntegrityError if its files changed."""
+        return self.guests[name] if name in self.guests else self.models.resolve(name)
+
+    @asynccontextmanager
+    async def generate(self, request: GenerateRequest, caller: Caller) -> AsyncGenerator[Answer]:
+        """Enter: decided and recorded. Iterate `events`: computed. The record is closed before the iterator ends.
+
+        Leaving early, or by an exception, stops the work and closes the record as cancelled or failed.
+        Errors raised after the record was opened carry its id in `error.receipt`.
+        """
+        ticket, model = await self._admit(request, request.model, caller, "generate")
+        stream = self._stream(request, model, caller, ticket)
+        try:
+            yield Answer(ticket.receipt, ticket.opened.decision, model, stream)
+        finally:
+            with anyio.move_on_after(STOPPING_TIME_S, shield=True):
+                await stream.aclose()
+            await ticket.close("cancelled")
+
+    async def embed(self, request: EmbedRequest, caller: Caller) -> EmbeddedAnswer:
+        """Decide, record, embed, close. Errors raised after the record was opened carry its id."""
+        ticket, model = await self._admit(request, request.model, caller, "embed")
+        try:
+            async with self.scheduler.lease(model, caller.key) as lease:
+                _note_lease(ticket, lease)
+                if not isinstance(lease.session, Embedder):
+                    raise UnsupportedError(
+                        f"{model.name} does not embed", hint="choose a model with task embed", param="model"
+                    )
+                embedded = await lease.session.embed(request)
+                ticket.usage = embedded.usage
+                ticket.timings = _with_lease(embedded.timings, lease)
+        except BaseException as error:
+            await _close_after(ticket, error, None)
+            raise
+        await ticket.close("complete", answer=b"".join(embedded.vectors))
+        return EmbeddedAnswer(ticket.receipt, ticket.opened.decision, model, embedded)
+
+    async def _admit(
+        self, request: GenerateRequest | EmbedRequest, name: str, caller: Caller, task: str
+    ) -> tuple[Ticket, StoredModel]:
+        """Decide and record; raises RefusedError (recorded and closed) when the decision is no."""
+        model, decision = self._decide(name)
+        ticket = await Ticket.open(
+            self._log, self._salts, caller=caller, task=task, decision=decision, question=request
+        )
+        if model is None:
+            error = RefusedError(decision.reason, hint=f"run `catena verify {name}`, then `catena pull` it again")
+            error.receipt = ticket.receipt
+            await ticket.close("failed", error=error)
+            raise error
+        return ticket, model
+
+    def _decide(self, name: str) -> tuple[StoredModel | None, Decision]:
+        try:
+            model = self.resolve(name)
+        except IntegrityError as error:
+            return None, Decision("refuse", f"{name}: {error.message}", rule="integrity", model=name)
+        reason = "the model is on this machine, and nothing may leave it"
+        return model, Decision("local", reason, rule="default", model=model.name, model_digest=model.digest)
+
+    async def _stream(
+        self, request: GenerateRequest, model: StoredModel, caller: Caller, ticket: Ticket
+    ) -> AsyncGenerator[Event]:
+        collector = Collector()
+        try:
+            phase = self.scheduler.phase(model.digest)
+            if phase != "ready":
+                yield Progress("queued" if phase == "busy" else "loading")
+            async with self.scheduler.lease(model, caller.key, adapters=self._adapters(request)) as lease:
+                _note_lease(ticket, lease)
+                if not isinstance(lease.session, Generator):
+                    raise UnsupportedError(
+                        f"{model.name} does not generate text", hint="choose a model with task generate", param="model"
+                    )
+                async with aclosing(lease.session.generate(request)) as events:
+                    async for event in events:
+                        match event:
+                            case Delta() | ToolCallDelta():
+                                ticket.num_deltas += 1
+                            case Usage():
+                                ticket.usage = event
+                            case Timings():
+                                event = ticket.timings = _with_lease(event, lease)  # noqa: PLW2901
+                            case _:
+                                pass
+                        collector.add(event)
+                        yield event
+        except BaseException as error:
+            await _close_after(ticket, error, collector.reply())
+            raise
+        reply = collector.reply()
+        ticket.finish = tuple(choice.reason for choice in reply.choices)
+        await ticket.close("complete", answer=answer_bytes(reply))
+
+    def _adapters(self, request: GenerateRequest) -> tuple[StoredModel, ...]:
+        return tuple(self.resolve(name) for name in sorted(request.adapters))
+
+
+def answer_bytes(reply: Reply) -> bytes:
+    """The bytes that an answer's digest is taken of: its choices as a JSON array of text, reasoning, calls, reason."""
+    return canonical_bytes(
+        [[choice.text, choice.reasoning, choice.tool_calls, choice.reason] for choice in reply.choices]
+    )
+
+
+async def _close_after(ticket: Ticket, error: BaseException, reply: Reply | None) -> None:
+    """Close the record of a request that did not end well; what had already left is digested too."""
+    if isinstance(error, CatenaError):
+        error.receipt = ticket.receipt
+    is_cut = isinstance(error, (GeneratorExit, anyio.get_cancelled_exc_class()))
+    answer = None
+    if reply is not None and reply.choices:
+        ticket.finish = tuple(choice.reason for choice in reply.choices)
+        answer = answer_bytes(reply)
+    await ticket.close("cancelled" if is_cut else "failed", answer=answer, error=None if is_cut else error)
+
+
+def _note_lease(ticket: Ticket, lease: Lease) -> None:
+    ticket.engine, ticket.device = lease.session.facts.engine, lease.session.facts.device
+
+
+def _with_lease(timings: Timings, lease: Lease) -> Timings:
+    return msgspec.structs.replace(timings, queued_s=lease.queued_s, loading_s=lease.loading_s)

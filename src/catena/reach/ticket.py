@@ -1,0 +1,123 @@
+"""One request's place in the audit log: opened before anything is computed, closed exactly once however it ends."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Protocol
+
+import anyio
+from msgspec import Struct
+
+from catena.core.clock import now_ns
+from catena.core.errors import AuditError, CatenaError
+from catena.core.ids import new_id
+from catena.core.messages import (
+    Closed,
+    Decision,
+    FinishReason,
+    Opened,
+    Outcome,
+    Timings,
+    Usage,
+    canonical_bytes,
+)
+
+CLOSING_TIME_S = 10.0
+
+
+class Appends(Protocol):
+    """The writing side of the audit log."""
+
+    async def append(self, record: Opened | Closed, /) -> int: ...
+
+
+class Salts(Protocol):
+    """Gives each receipt its own secret salt."""
+
+    def salt(self, receipt: str, /) -> bytes: ...
+
+
+class Caller(Struct, frozen=True):
+    """Who asks: the id of an API key, or `local`; and through which door, e.g. `openai.chat`."""
+
+    key: str = "local"
+    door: str = "local"
+
+
+def salted_digest(salt: bytes, content: bytes) -> str:
+    """`sha256:` + hex of SHA-256 over `salt` then `content`: tells nothing about short texts without the salt."""
+    return "sha256:" + hashlib.sha256(salt + content).hexdigest()
+
+
+class Ticket:
+    """The open record of one request. Gather what happened in the attributes, then `close`."""
+
+    def __init__(self, log: Appends, salt: bytes, opened: Opened, index: int) -> None:
+        self.opened = opened
+        self.engine = ""
+        self.device = ""
+        self.usage: Usage | None = None
+        self.timings = Timings()
+        self.finish: tuple[FinishReason | None, ...] = ()
+        self.num_deltas = 0
+        self._log = log
+        self._salt = salt
+        self._index = index
+        self._is_closed = False
+
+    @classmethod
+    async def open(
+        cls, log: Appends, salts: Salts, *, caller: Caller, task: str, decision: Decision, question: Any
+    ) -> Ticket:
+        """Record that `question` was accepted under `decision`; durable when this returns. Raises AuditError."""
+        receipt = new_id("rcpt")
+        salt = salts.salt(receipt)
+        digest = salted_digest(salt, canonical_bytes(question))
+        opened = Opened(receipt, now_ns(), caller.door, caller.key, task, decision, digest)
+        return cls(log, salt, opened, await log.append(opened))
+
+    @property
+    def receipt(self) -> str:
+        return self.opened.receipt
+
+    @property
+    def is_closed(self) -> bool:
+        return self._is_closed
+
+    async def close(self, outcome: Outcome, *, answer: bytes | None = None, error: BaseException | None = None) -> None:
+        """Write the closing record; later calls do nothing. Finishes even if the caller is being cancelled.
+
+        Raises AuditError when it cannot be written: then the answer must not be presented as complete.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        closed = Closed(
+            receipt=self.receipt,
+            at_ns=now_ns(),
+            opened_index=self._index,
+            outcome=outcome,
+            answer_digest=None if answer is None else salted_digest(self._salt, answer),
+            engine=self.engine,
+            device=self.device,
+            usage=self.usage,
+            timings=self.timings,
+            finish=self.finish,
+            num_deltas=self.num_deltas,
+            error_code=_code(error),
+        )
+        with anyio.CancelScope(shield=True):
+            try:
+                with anyio.fail_after(CLOSING_TIME_S):
+                    await self._log.append(closed)
+            except TimeoutError:
+                raise AuditError(
+                    f"the audit log did not take the closing record within {CLOSING_TIME_S:.0f} s",
+                    hint="check the disk that holds CATENA_HOME",
+                ) from None
+
+
+def _code(error: BaseException | None) -> str | None:
+    if error is None:
+        return None
+    return error.code if isinstance(error, CatenaError) else "internal"
