@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
 
@@ -56,3 +57,22 @@ def _outside(seam: str) -> tuple[EntryPoint, ...]:
 
 def _is_inside(room: Room, name: str) -> bool:
     return any(module.name == name for module in pkgutil.iter_modules(importlib.import_module(room.package).__path__))
+
+
+class Made(Mapping[str, Any]):
+    """Implementations of a seam by name, each imported and made (without arguments) when first asked for."""
+
+    def __init__(self, seam: str, chosen: Iterable[str]) -> None:
+        self._seam = seam
+        self._made: dict[str, Any] = dict.fromkeys(chosen)
+
+    def __getitem__(self, name: str) -> Any:
+        if self._made[name] is None:
+            self._made[name] = find(self._seam, name)()
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made)
+
+    def __len__(self) -> int:
+        return len(self._made)
