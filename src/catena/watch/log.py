@@ -1,0 +1,179 @@
+"""The audit log as the rest of Catena sees it: append a record and go on once it is durable.
+
+A thread gathers what arrived while the last batch was being synced and commits it together (group commit), so that
+durability costs one fdatasync per batch. When idle it publishes the checkpoint and partial tiles for C2SP readers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import anyio
+import anyio.to_thread
+
+from catena.core.clock import monotonic_s, now_ns
+from catena.core.errors import AuditError, CatenaError
+from catena.core.messages import Closed, Opened
+from catena.watch.notes import Signs
+from catena.watch.reader import AuditReader, Proof, Reading, Recorded
+from catena.watch.writer import TURN_OVER_RECORDS, Writer
+
+__all__ = ["AuditLog", "AuditReader", "Proof", "Recorded"]
+
+APPEND_TIME_S = 30.0
+CLOSE_TIME_S = 30.0
+PUBLISH_IDLE_S = 1.0
+PUBLISH_BUSY_S = 30.0
+
+_logger = logging.getLogger(__name__)
+
+
+class _Waiting(NamedTuple):
+    record: Opened | Closed
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[int]
+
+
+class AuditLog(Reading):
+    """The one writer. Open it with `await AuditLog.open(…)`; everything committed can be read through it."""
+
+    def __init__(self, folder: Path, writer: Writer, batch_records: int) -> None:
+        super().__init__(folder, writer)
+        self._writer = writer
+        self._batch_records = batch_records
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._run, name="catena-audit", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    async def open(cls, folder: Path, signer: Signs, *, batch_records: int = 1024) -> AuditLog:
+        """Lock `folder`, repair a torn last write, close as `lost` what a dead process left open.
+
+        Raises ConflictError if another process writes it, IntegrityError if acknowledged records were changed or are
+        missing, AuditError if the folder cannot be written.
+        """
+        writer = await anyio.to_thread.run_sync(Writer.open, folder, signer)
+        if writer.num_repaired_bytes:
+            _logger.warning("audit log: cut a torn last write of %d bytes", writer.num_repaired_bytes)
+        return cls(folder, writer, batch_records)
+
+    async def append(self, record: Opened | Closed) -> int:
+        """Write `record` and return its index once it is durable.
+
+        A cancelled caller waits until then all the same, so that it knows of every record it opened. Raises AuditError
+        if the disk refuses (nothing was recorded, and later appends try again), ConflictError if the request is
+        already open or not open at that index.
+        """
+        if self._is_closed:
+            raise AuditError("the audit log is closed", hint="no record, no answer: start `catena up` again")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[int] = loop.create_future()
+        self._queue.put(_Waiting(record, loop, future))
+        try:
+            with anyio.fail_after(APPEND_TIME_S, shield=True):
+                return await asyncio.shield(future)
+        except TimeoutError:
+            self._abandon(record, future)
+            raise AuditError(
+                f"the audit log did not take a record within {APPEND_TIME_S:.0f} s",
+                hint="check the disk that holds CATENA_HOME",
+            ) from None
+        except asyncio.CancelledError:
+            self._abandon(record, future)
+            raise
+
+    async def close(self) -> None:
+        """Write what is waiting, publish the checkpoint, release the lock. Later appends raise AuditError."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._queue.put(None)
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._thread.join, CLOSE_TIME_S)
+
+    def _abandon(self, record: Opened | Closed, future: asyncio.Future[int]) -> None:
+        """Nobody waits any more: if the record still becomes durable and opens a request, close that as cancelled."""
+
+        def close(done: asyncio.Future[int]) -> None:
+            if done.cancelled() or done.exception() is not None or not isinstance(record, Opened):
+                return
+            closed = Closed(record.receipt, now_ns(), done.result(), "cancelled")
+            self._queue.put(_Waiting(closed, done.get_loop(), done.get_loop().create_future()))
+
+        future.add_done_callback(close)
+
+    def _run(self) -> None:
+        """The writing thread."""
+        try:
+            published_s, is_published, is_open = monotonic_s(), True, True
+            while is_open:
+                batch, is_open = self._gather(None if is_published else PUBLISH_IDLE_S)
+                if batch:
+                    self._commit(batch)
+                    is_published = False
+                is_idle = not batch and is_open
+                if not is_published and (is_idle or monotonic_s() - published_s > PUBLISH_BUSY_S):
+                    self._later(self._writer.publish)
+                    published_s, is_published = monotonic_s(), True
+                elif len(self._writer.view.entries) >= TURN_OVER_RECORDS:
+                    self._later(self._writer.turn_over)
+            self._later(self._writer.close)
+        finally:
+            self._is_closed = True
+            self._writer.release()
+            rest, _ = self._gather(0.0)
+            self._deliver(rest, [AuditError("the audit log is closed")] * len(rest))
+
+    def _gather(self, timeout_s: float | None) -> tuple[list[_Waiting], bool]:
+        """What is waiting, at least one unless the time passes first, and False once the log is to be closed."""
+        batch: list[_Waiting] = []
+        try:
+            item = self._queue.get(timeout=timeout_s)
+            while item is not None:
+                batch.append(item)
+                if len(batch) >= self._batch_records:
+                    return batch, True
+                item = self._queue.get_nowait()
+        except queue.Empty:
+            return batch, True
+        return batch, False
+
+    def _commit(self, batch: list[_Waiting]) -> None:
+        try:
+            results: Sequence[int | CatenaError] = self._writer.commit([waiting.record for waiting in batch])
+        except AuditError as error:
+            results = [AuditError(error.message, hint=error.hint) for _ in batch]
+        self._deliver(batch, results)
+
+    def _deliver(self, batch: list[_Waiting], results: Sequence[int | CatenaError]) -> None:
+        """Wake every waiter, once per event loop."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[int], int | CatenaError]]] = {}
+        for waiting, result in zip(batch, results, strict=True):
+            by_loop.setdefault(waiting.loop, []).append((waiting.future, result))
+        for loop, pairs in by_loop.items():
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_settle, pairs)
+
+    def _later(self, work: Callable[[], None]) -> None:
+        """Run housekeeping that may fail without harm: records are safe in the journal, so it is tried again later."""
+        try:
+            work()
+        except (OSError, CatenaError) as error:
+            _logger.warning("audit log: housekeeping was put off: %s", error)
+
+
+def _settle(pairs: list[tuple[asyncio.Future[int], int | CatenaError]]) -> None:
+    for future, result in pairs:
+        if future.done():
+            continue
+        if isinstance(result, CatenaError):
+            future.set_exception(result)
+            future.exception()  # an abandoned waiter must not make a warning
+        else:
+            future.set_result(result)

@@ -1,0 +1,86 @@
+"""The files of a C2SP tiled log (https://c2sp.org/tlog-tiles): paths, entry bundles, whole and durable writes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from catena.core.errors import IntegrityError
+
+WIDTH = 256
+HASH_BYTES = 32
+MAX_ENTRY_BYTES = 0xFFFF
+
+
+def number_path(number: int) -> str:
+    """A tile's number as path elements: 1234067 → `x001/x234/067`."""
+    text = f"{number % 1000:03d}"
+    while number := number // 1000:
+        text = f"x{number % 1000:03d}/{text}"
+    return text
+
+
+def hash_path(row: int, number: int, width: int = WIDTH) -> str:
+    """Where the hashes of tile `number` of `row` (levels 8·row and up) are, relative to the log's folder."""
+    return f"tile/{row}/{number_path(number)}" + (f".p/{width}" if width < WIDTH else "")
+
+
+def entries_path(number: int, width: int = WIDTH) -> str:
+    """Where entries 256·number and up are, relative to the log's folder."""
+    return f"tile/entries/{number_path(number)}" + (f".p/{width}" if width < WIDTH else "")
+
+
+def pack(entries: Iterable[bytes]) -> bytes:
+    """Entries as a bundle: each after its length as a big-endian uint16."""
+    return b"".join([part for entry in entries for part in (len(entry).to_bytes(2, "big"), entry)])
+
+
+def unpack(bundle: bytes) -> list[bytes]:
+    """The entries of a bundle. Raises IntegrityError if the lengths do not add up."""
+    entries: list[bytes] = []
+    position, end = 0, len(bundle)
+    while position + 2 <= end:
+        start = position + 2
+        position = start + (bundle[position] << 8 | bundle[position + 1])
+        entries.append(bundle[start:position])
+    if position != end:
+        raise IntegrityError(f"a bundle of entries ends within entry {len(entries)}")
+    return entries
+
+
+def read(path: Path) -> bytes:
+    """The bytes of a file of the log. Raises IntegrityError if it is missing or unreadable."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise IntegrityError(f"{_short(path)} of the audit log cannot be read: {error.strerror}") from None
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write `path` whole: readers see the old file or the new one. Durable once `sync_folder` was called."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.draft")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    draft.replace(path)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _short(path: Path) -> str:
+    parts = path.parts
+    return "/".join(parts[parts.index("tile") :]) if "tile" in parts else path.name
