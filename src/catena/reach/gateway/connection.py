@@ -1,0 +1,165 @@
+"""One HTTP/1.1 connection: uvicorn's httptools protocol, with limits on its head, its time, and its number."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import TimerHandle
+from collections.abc import Callable
+from typing import Any, cast
+
+import msgspec
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from catena.core.settings import ReachSettings
+
+_REASONS = {
+    400: b"Bad Request",
+    408: b"Request Timeout",
+    431: b"Request Header Fields Too Large",
+    503: b"Service Unavailable",
+}
+# The application answers a late body itself; this much later the connection is closed in any case.
+GRACE_S = 1.0
+
+
+class Limits(ServerState):
+    """What all connections share: uvicorn's state and our limits."""
+
+    def __init__(self, settings: ReachSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.is_stopping = False
+
+
+class Connection(HttpToolsProtocol):
+    """Refuses what is not HTTP, too large a head, a head or body that takes too long, and one connection too many."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, config: Config, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(config, limits, {}, loop)
+        self._limits = limits
+        self._timer: TimerHandle | None = None
+        self._in_head = True
+        self._packet_bytes = 0  # of the head so far, by packets: httptools holds an unfinished header back
+        self._field_bytes = 0  # of the head, by its fields: a packet may hold more than the head
+        self._upgrades = False
+        self._ignored_bytes = 0  # of a body that came after its answer
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast(asyncio.Transport, transport))
+        if len(self.connections) > self._limits.settings.max_connections:
+            self._refuse(503, "too_many_connections", "too many connections", b"retry-after: 1\r\n")
+        else:
+            self._arm(self._limits.settings.header_timeout_s, self._head_is_late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        limit = self._limits.settings.max_header_bytes
+        if self._in_head:
+            self._packet_bytes += len(data)
+            if self._timer is None:
+                self._arm(self._limits.settings.header_timeout_s, self._head_is_late)
+        super().data_received(data)
+        if self._in_head and self._packet_bytes > limit:
+            self._refuse_head()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._field_bytes = 0
+        self._upgrades = False
+        self.scope["catena.abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._field_bytes += len(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._field_bytes += len(name) + len(value) + 4
+        # After an offer to upgrade, the parser stops: such a connection cannot be kept.
+        self._upgrades = self._upgrades or name.lower() == b"upgrade"
+
+    def on_headers_complete(self) -> None:
+        self._disarm()
+        self._in_head = False
+        self._packet_bytes = self._ignored_bytes = 0
+        if self._field_bytes > self._limits.settings.max_header_bytes:
+            self._refuse_head()
+        elif not self.url.startswith(b"/"):
+            self.send_400_response("")
+        else:
+            super().on_headers_complete()
+            if self._limits.is_stopping or self._upgrades:
+                self.cycle.keep_alive = False
+            self._arm(self._limits.settings.body_timeout_s + GRACE_S, self._body_is_late)
+
+    def on_body(self, body: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        if self.cycle.response_complete:
+            self._ignored_bytes += len(body)
+            if self._ignored_bytes > self._limits.settings.max_body_bytes:
+                self.transport.abort()
+            return
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._in_head = True
+        self._disarm()
+        if not self.transport.is_closing():
+            super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """uvicorn's answer to what is not HTTP, in our form."""
+        self._refuse(400, "bad_http", "this is not a valid HTTP/1.1 request")
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection; one whose peer does not even read its answer is cut."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        super().timeout_keep_alive_handler()
+
+    def _head_is_late(self) -> None:
+        self._timer = None
+        if self._packet_bytes:
+            self._refuse(408, "header_timeout", "the head of the request did not arrive in time")
+        else:
+            self.transport.close()
+
+    def _body_is_late(self) -> None:
+        self._timer = None
+        self.transport.abort()
+
+    def _refuse_head(self) -> None:
+        limit = self._limits.settings.max_header_bytes
+        self._refuse(431, "headers_too_large", f"the head of the request is larger than {limit} bytes")
+
+    def _refuse(self, status: int, code: str, message: str, headers: bytes = b"") -> None:
+        """Answer and close; where another answer is on its way, only close."""
+        if self.transport.is_closing():
+            return
+        self._disarm()
+        if self.cycle is None or self.cycle.response_complete:  # pyright: ignore[reportUnnecessaryComparison]
+            error: dict[str, Any] = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
+            body = msgspec.json.encode({"error": error})
+            head = b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\n" % (status, _REASONS[status])
+            ending = b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(body), body)
+            self.transport.write(head + headers + ending)
+        self.transport.close()
+
+    def _arm(self, delay_s: float, act: Callable[[], None]) -> None:
+        self._disarm()
+        self._timer = self.loop.call_later(delay_s, act)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

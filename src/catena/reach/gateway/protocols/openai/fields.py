@@ -1,0 +1,97 @@
+"""Which parameter of each OpenAI route is honoured, ignored with a warning, or refused; docs/reference shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from catena.reach.gateway.wire import Field
+
+
+def _honoured(note: str) -> Field:
+    return Field("honoured", note)
+
+
+def _ignored(note: str, *harmless: object) -> Field:
+    return Field("ignored", note, harmless)
+
+
+def _refused(note: str, *harmless: object) -> Field:
+    return Field("refused", note, harmless)
+
+
+SAMPLING: dict[str, Field] = {
+    "temperature": _honoured("0 to 2; 0 is greedy"),
+    "top_p": _honoured("above 0, to 1"),
+    "top_k": _honoured("extension: whole number, 0 means all"),
+    "min_p": _honoured("extension: 0 to 1"),
+    "presence_penalty": _honoured("-2 to 2"),
+    "frequency_penalty": _honoured("-2 to 2"),
+    "repeat_penalty": _honoured("extension: above 0, to 2"),
+    "repetition_penalty": _honoured("extension: another name of repeat_penalty"),
+    "seed": _honoured("whole number of 64 bits"),
+    "stop": _honoured("a string, or up to 4"),
+    "n": _honoured("1 to 8"),
+    "logit_bias": _honoured("token ids as strings, -100 to 100; at most 1024"),
+    "ignore_eos": _honoured("extension: go on after the end of the answer; for benchmarks"),
+    "adapters": _honoured("extension: names of stored LoRA adapters, each with its scale"),
+    "grammar": _honoured("extension: a GBNF grammar that the answer must follow"),
+    "stream": _honoured("server-sent events"),
+    "stream_options": _honoured("include_usage; include_obfuscation only as false"),
+    "user": _ignored("the caller is known by its API key", ""),
+    "metadata": _ignored("nothing of a request is stored but its receipt", {}),
+}
+
+CHAT: Mapping[str, Field] = {
+    "model": _honoured("name, alias or manifest digest"),
+    "messages": _honoured("text; roles system, developer, user, assistant, tool"),
+    **SAMPLING,
+    "max_tokens": _honoured("the older name of max_completion_tokens"),
+    "max_completion_tokens": _honoured("1 or more"),
+    "logprobs": _honoured("true or false"),
+    "top_logprobs": _honoured("0 to 20; needs logprobs"),
+    "tools": _honoured("functions, at most 128"),
+    "tool_choice": _honoured("none, auto, required, or one function by name"),
+    "parallel_tool_calls": _honoured("true or false"),
+    "response_format": _honoured("text, json_object, json_schema"),
+    "reasoning_effort": _honoured("none turns reasoning off, any other turns it on, where the model can"),
+    "chat_template_kwargs": _honoured("extension: enable_thinking only"),
+    "store": _ignored("answers are never stored, only their receipts", False),
+    "service_tier": _ignored("there is one tier", "auto", "default"),
+    "safety_identifier": _ignored("the caller is known by its API key", ""),
+    "prompt_cache_key": _ignored("prompts with a common beginning share it by themselves", ""),
+    "prompt_cache_options": _ignored("prompts with a common beginning share it by themselves", {}),
+    "prompt_cache_retention": _ignored("the cache lives in memory only", "in_memory", "in-memory"),
+    "prediction": _ignored("an optimisation that this engine does not have"),
+    "verbosity": _ignored("say it in the prompt", "medium"),
+    "modalities": _refused("models here answer in text", ["text"]),
+    "audio": _refused("models here answer in text"),
+    "functions": _refused("use tools", []),
+    "function_call": _refused("use tool_choice", "none", "auto"),
+    "web_search_options": _refused("nothing leaves this machine"),
+    "moderation": _refused("no moderation model runs here, and a wish for safety is not ignored"),
+}
+
+COMPLETION: Mapping[str, Field] = {
+    "model": _honoured("name, alias or manifest digest"),
+    "prompt": _honoured("one text, or one list of token ids"),
+    **SAMPLING,
+    "max_tokens": _honoured("1 or more; 16 if not given, as in the original"),
+    "logprobs": _honoured("0 to 20 alternatives per token; not with echo"),
+    "echo": _honoured("repeats the prompt before the answer"),
+    "suffix": _honoured("text after the gap, for models that can fill one in"),
+    "best_of": _refused("choose among n yourself", 1),
+}
+
+EMBEDDING: Mapping[str, Field] = {
+    "model": _honoured("name, alias or manifest digest"),
+    "input": _honoured("a text, up to 2048 texts, or the same as token ids"),
+    "encoding_format": _honoured("float, or base64 of little-endian float32"),
+    "dimensions": _honoured("shorter vectors where the model was trained for them, else refused"),
+    "user": _ignored("the caller is known by its API key", ""),
+}
+
+TABLES: Mapping[str, Mapping[str, Field]] = {
+    "POST /v1/chat/completions": CHAT,
+    "POST /v1/completions": COMPLETION,
+    "POST /v1/embeddings": EMBEDDING,
+}

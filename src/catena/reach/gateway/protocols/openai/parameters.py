@@ -1,0 +1,167 @@
+"""Parameters that chat and completions share: their wire form, their bounds, and what they become inside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from catena.core.errors import InputError, UnsupportedError
+from catena.core.messages import OutputFormat, Sampling
+
+MAX_STOPS = 4
+MAX_CHOICES = 8
+MAX_TOP_LOGPROBS = 20
+MAX_BIASES = 1024
+MAX_SEED = (1 << 63) - 1
+
+
+class StreamOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """`stream_options`."""
+
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+class Common(Struct, frozen=True):
+    """What both generating routes take, as it comes."""
+
+    model: str
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repeat_penalty: float | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    n: int | None = None
+    logit_bias: dict[str, float] | None = None
+    ignore_eos: bool | None = None
+    adapters: dict[str, float] | None = None
+    grammar: str | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = None
+
+
+def check_common(wire: Common, warnings: list[str]) -> None:
+    """Bounds that hold for both routes. Raises InputError naming the parameter."""
+    if not wire.model:
+        raise InputError("model must name a model", param="model", hint="GET /v1/models lists them")
+    for name, low, high in (
+        ("temperature", 0.0, 2.0),
+        ("presence_penalty", -2.0, 2.0),
+        ("frequency_penalty", -2.0, 2.0),
+        ("min_p", 0.0, 1.0),
+        ("top_k", 0, 1 << 20),
+        ("n", 1, MAX_CHOICES),
+        ("seed", -MAX_SEED - 1, MAX_SEED),
+    ):
+        within(name, getattr(wire, name), low, high)
+    for name, high in (("top_p", 1.0), ("repeat_penalty", 2.0), ("repetition_penalty", 2.0)):
+        value = getattr(wire, name)
+        if value is not None and not 0.0 < value <= high:
+            raise InputError(f"{name} must be above 0 and at most {high:g}", param=name)
+    if wire.stream_options is not None:
+        if not wire.stream:
+            raise InputError("stream_options needs stream", param="stream_options", hint="set stream to true")
+        if wire.stream_options.include_obfuscation:
+            warnings.append("stream_options.include_obfuscation ignored: chunks are not padded")
+
+
+def within(name: str, value: float | None, low: float, high: float) -> None:
+    """Raise InputError unless `value` is None or from `low` to `high`."""
+    if value is not None and not low <= value <= high:
+        raise InputError(f"{name} must be from {low:g} to {high:g}", param=name)
+
+
+def sampling(wire: Common, *, max_tokens: int | None, logprobs: int | None) -> Sampling:
+    """How to sample. Raises InputError for a stop, bias or penalty out of bounds."""
+    if max_tokens is not None and max_tokens < 1:
+        raise InputError("max_tokens must be at least 1", param="max_tokens")
+    penalty = wire.repeat_penalty
+    if wire.repetition_penalty is not None:
+        if penalty is not None and penalty != wire.repetition_penalty:
+            raise InputError("repeat_penalty and repetition_penalty differ", param="repetition_penalty")
+        penalty = wire.repetition_penalty
+    return Sampling(
+        max_tokens=max_tokens,
+        temperature=wire.temperature,
+        top_p=wire.top_p,
+        top_k=wire.top_k,
+        min_p=wire.min_p,
+        presence_penalty=wire.presence_penalty,
+        frequency_penalty=wire.frequency_penalty,
+        repeat_penalty=penalty,
+        seed=wire.seed,
+        stop=_stops(wire.stop),
+        logit_bias=_biases(wire.logit_bias or {}),
+        logprobs=logprobs,
+        num_choices=wire.n or 1,
+        ignore_eos=bool(wire.ignore_eos),
+    )
+
+
+def adapters(wire: Common) -> dict[str, float]:
+    """Adapters by name. Raises InputError for a scale that is not from 0 to 2."""
+    chosen = wire.adapters or {}
+    for scale in chosen.values():
+        within("adapters", scale, 0.0, 2.0)
+    return dict(chosen)
+
+
+def grammar_output(wire: Common, other: OutputFormat) -> OutputFormat:
+    """`other`, or the grammar if one was given. Raises InputError if both were."""
+    if not wire.grammar:
+        return other
+    if other.kind != "text":
+        raise InputError("grammar and response_format exclude one another", param="grammar")
+    return OutputFormat("grammar", grammar=wire.grammar)
+
+
+def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
+    stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    if len(stops) > MAX_STOPS:
+        raise InputError(f"stop takes at most {MAX_STOPS} texts", param="stop")
+    if any(not text for text in stops):
+        raise InputError("a stop text must not be empty", param="stop")
+    return stops
+
+
+def _biases(biases: dict[str, float]) -> dict[int, float]:
+    if len(biases) > MAX_BIASES:
+        raise InputError(f"logit_bias takes at most {MAX_BIASES} tokens", param="logit_bias")
+    found: dict[int, float] = {}
+    for token, bias in biases.items():
+        if not (token.isascii() and token.isdecimal() and len(token) < 10):
+            raise InputError("the names in logit_bias are token ids: whole numbers", param="logit_bias")
+        within("logit_bias", bias, -100.0, 100.0)
+        found[int(token)] = bias
+    return found
+
+
+def json_schema_output(schema: Any) -> OutputFormat:
+    """An answer by this JSON schema. Raises InputError if it is no object, UnsupportedError for outside references."""
+    if not isinstance(schema, dict):
+        raise InputError(
+            "response_format.json_schema.schema must be an object", param="response_format.json_schema.schema"
+        )
+    _check_references(schema)
+    return OutputFormat("schema", schema=schema)
+
+
+def _check_references(node: Any) -> None:
+    if isinstance(node, dict):
+        target = node.get("$ref")
+        if isinstance(target, str) and not target.startswith("#"):
+            raise UnsupportedError(
+                "a schema may refer to itself only", param="response_format", hint="put the parts under $defs"
+            )
+        for value in node.values():
+            _check_references(value)
+    elif isinstance(node, list):
+        for value in node:
+            _check_references(value)
