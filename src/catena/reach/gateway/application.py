@@ -35,15 +35,17 @@ def create(
     status: Callable[[], Any] | None = None,
     reader: Reader | None = None,
     trace: Callable[[str], Any] | None = None,
+    verifier_key: str | None = None,
+    salt: Callable[[str], bytes] | None = None,
     routes: Iterable[Route] = (),
 ) -> Gateway:
     """The gateway over `router`, with every registered protocol and, beside them, `routes`.
 
-    `models` lists what can be asked; `status`, `reader` and `trace` serve /catena/v1. Raises ConfigError when it is to
+    `models` lists what can be asked; `status`, `reader`, `trace`, `verifier_key` and `salt` serve /catena/v1. Raises ConfigError when it is to
     listen beyond loopback and no API key exists.
     """
     access.check_listening(settings.host)
-    services = Services(router, settings, access, models, status, reader, trace)
+    services = Services(router, settings, access, models, status, reader, trace, verifier_key, salt)
     found: list[Route] = [*health.routes, *console_routes(NATIVE), *routes]
     for name in registry.names("protocols"):
         found += registry.find("protocols", name)

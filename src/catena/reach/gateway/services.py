@@ -49,7 +49,7 @@ class Reader(Protocol):
 
     def recent(self, limit: int, before: str | None = None) -> Sequence[Record]: ...
 
-    def prove(self, receipt: str, /) -> Any: ...
+    def prove(self, receipt: str, salt: bytes | None = None, /) -> Any: ...
 
 
 class Services(Struct, frozen=True):
@@ -62,3 +62,5 @@ class Services(Struct, frozen=True):
     status: Callable[[], Any] | None = None
     reader: Reader | None = None
     trace: Callable[[str], Any] | None = None
+    verifier_key: str | None = None
+    salt: Callable[[str], bytes] | None = None

@@ -40,9 +40,13 @@ async def show_receipt(exchange: Exchange) -> None:
 
 
 async def prove_receipt(exchange: Exchange) -> None:
-    """GET receipts/{id}/proof: a file that proves offline that the records are in the log."""
+    """GET receipts/{id}/proof: a file that proves offline that the records are in the log.
+
+    With `?salt=1` it carries the receipt's salt, so that its holder can compare texts with the recorded digests.
+    """
     opened = _find(exchange)[0]
-    await answer_json(exchange, _reader(exchange).prove(opened.receipt))
+    salt = exchange.services.salt if exchange.query_int("salt", 0, 0, 1) else None
+    await answer_json(exchange, _reader(exchange).prove(opened.receipt, salt(opened.receipt) if salt else None))
 
 
 async def trace_receipt(exchange: Exchange) -> None:
@@ -57,6 +61,13 @@ async def checkpoint(exchange: Exchange) -> None:
     """GET checkpoint: the newest signed note over the log, as C2SP writes it."""
     note = _reader(exchange).checkpoint().encode()
     await exchange.answer(200, note, "text/plain; charset=utf-8")
+
+
+async def key(exchange: Exchange) -> None:
+    """GET key: the public key that checkpoints are signed with, as a C2SP verifier key."""
+    if exchange.services.verifier_key is None:
+        raise MissingExtraError("the audit log", "local")
+    await answer_json(exchange, {"verifier_key": exchange.services.verifier_key})
 
 
 def _find(exchange: Exchange) -> Record:
@@ -103,4 +114,5 @@ routes = (
     Route("GET", f"{PREFIX}/receipts/{{receipt}}/proof", prove_receipt, "ask", NATIVE),
     Route("GET", f"{PREFIX}/receipts/{{receipt}}/trace", trace_receipt, "ask", NATIVE),
     Route("GET", f"{PREFIX}/checkpoint", checkpoint, "ask", NATIVE),
+    Route("GET", f"{PREFIX}/key", key, "ask", NATIVE),
 )
