@@ -41,8 +41,8 @@ def create(
 ) -> Gateway:
     """The gateway over `router`, with every registered protocol and, beside them, `routes`.
 
-    `models` lists what can be asked; `status`, `reader`, `trace`, `verifier_key` and `salt` serve /catena/v1. Raises ConfigError when it is to
-    listen beyond loopback and no API key exists.
+    `models` lists what can be asked; `status`, `reader`, `trace`, `verifier_key` and `salt` serve /catena/v1.
+    Raises ConfigError when it is to listen beyond loopback and no API key exists.
     """
     access.check_listening(settings.host)
     services = Services(router, settings, access, models, status, reader, trace, verifier_key, salt)
