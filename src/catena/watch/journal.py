@@ -4,7 +4,7 @@ A frame is written with one write and one fdatasync, and the next one only after
 nothing but a cut (or zero-filled) last frame: that is torn and may go. Any other damage is not a crash's doing.
 
     frame   = magic(4) length(4) note length(4) CRC-32 of payload(4) CRC-32 of the 16 bytes before(4) payload
-    head    : payload = signed note `<origin> journal`, base, and a line per request that is open at `base`
+    head    : payload = signed note: `<origin> journal`, base, seal, and a line per request that is open at `base`
     batch   : payload = entries as in a C2SP bundle, then the signed checkpoint that includes them
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,9 +44,11 @@ class Parsed(NamedTuple):
 
 
 class Head(NamedTuple):
-    """What a journal starts from: the index of its first entry, and receipt → index of the requests open there."""
+    """What a journal starts from: the index of its first entry, the seal over all final files before it (32 bytes),
+    and receipt → index of the requests that are open there."""
 
     base: int
+    seal: bytes
     open: dict[str, int]
 
 
@@ -64,10 +65,10 @@ def find(folder: Path) -> list[tuple[int, Path]]:
     return sorted(found, reverse=True)
 
 
-def head_note(base: int, open_requests: Mapping[str, int], signer: Signs) -> str:
+def head_note(head: Head, signer: Signs) -> str:
     """The signed head of a journal."""
-    lines = [f"open {index} {receipt}\n" for receipt, index in open_requests.items()]
-    return notes.sign_note(f"{signer.name} journal\n{base}\n{''.join(lines)}", signer)
+    lines = [f"open {index} {receipt}\n" for receipt, index in head.open.items()]
+    return notes.sign_note(f"{signer.name} journal\n{head.base}\n{head.seal.hex()}\n{''.join(lines)}", signer)
 
 
 def open_head(note: str, key: Key) -> Head:
@@ -78,15 +79,18 @@ def open_head(note: str, key: Key) -> Head:
 def parse_head(text: str, origin: str) -> Head:
     """Read the text of a journal's head. Raises IntegrityError."""
     lines = text[:-1].split("\n")
-    if len(lines) < 2 or lines[0] != f"{origin} journal" or not lines[1].isdecimal():
+    if len(lines) < 3 or lines[0] != f"{origin} journal" or not lines[1].isdecimal() or len(lines[2]) != 64:
         raise IntegrityError("the journal's head is malformed or another log's")
     requests: dict[str, int] = {}
-    for line in lines[2:]:
+    for line in lines[3:]:
         word, index, receipt = [*line.split(" "), "", ""][:3]
         if word != "open" or not index.isdecimal() or not receipt:
             raise IntegrityError("the journal's head is malformed")
         requests[receipt] = int(index)
-    return Head(int(lines[1]), requests)
+    try:
+        return Head(int(lines[1]), bytes.fromhex(lines[2]), requests)
+    except ValueError:
+        raise IntegrityError("the journal's head is malformed") from None
 
 
 def head_frame(note: str) -> bytes:

@@ -67,10 +67,3 @@ def consistency(node: Node, first: int, second: int) -> list[bytes]:
 def _split(length: int) -> int:
     """The largest power of two smaller than `length`."""
     return 1 << (length - 1).bit_length() - 1
-
-
-def fold(hashes: list[bytes]) -> bytes:
-    """The root over a power of two of subtree hashes."""
-    while len(hashes) > 1:
-        hashes = [node_hash(left, right) for left, right in zip(hashes[::2], hashes[1::2], strict=True)]
-    return hashes[0]

@@ -9,10 +9,11 @@ from typing import NamedTuple, Protocol
 
 from catena.core.errors import IntegrityError, NotFoundError
 from catena.core.messages import Closed, Opened
-from catena.watch import journal, merkle, notes, pairing, tiles
+from catena.watch import journal, merkle, notes, pairing, tiles, verification
 from catena.watch.proof import Proof, ProvedRecord
 from catena.watch.tiles import WIDTH
 from catena.watch.tree import Tree
+from catena.watch.verification import Verdict
 from catena.watch.verifier import FORMAT, leaf_hash
 
 
@@ -58,6 +59,7 @@ class Reading:
     def __init__(self, folder: Path, source: Source) -> None:
         self.folder = folder
         self._source = source
+        self._bundle: tuple[int, list[bytes]] = (-1, [])
 
     @property
     def size(self) -> int:
@@ -111,7 +113,18 @@ class Reading:
         """The bytes of entry `index`. Raises NotFoundError beyond the end."""
         if not 0 <= index < self._source.view.size:
             raise NotFoundError(f"the audit log has {self._source.view.size} entries, so no entry {index}")
-        return _entry(self.folder, self._source.view, index)
+        view = self._source.view
+        if index >= view.base:
+            return view.entries[index - view.base]
+        number = index // WIDTH
+        if self._bundle[0] != number:
+            self._bundle = (number, _unpacked(self.folder, number))
+        return self._bundle[1][index % WIDTH]
+
+    def node(self, level: int, index: int) -> bytes:
+        """The hash of the complete subtree over the 2^level entries from index·2^level on; all must be durable."""
+        assert index + 1 << level <= self._source.view.size
+        return self._source.tree.node(level, index)
 
     def prove(self, receipt: str, salt: bytes | None = None) -> Proof:
         """A proof for `receipt` under the newest checkpoint; `salt` lets its holder compare texts. NotFoundError."""
@@ -129,6 +142,10 @@ class Reading:
     def consistency(self, first: int) -> list[bytes]:
         """The path that proves today's log to extend its first `first` entries (RFC 6962, 2.1.2)."""
         return merkle.consistency(self._source.tree.node, first, self._source.view.size)
+
+    def verify(self, verifier_key: str, *, is_full: bool = False, since: str | None = None) -> Verdict:
+        """Check everything on disk under `verifier_key`: see `catena.watch.verification`."""
+        return verification.verify(self.folder, verifier_key, is_full=is_full, since=since)
 
     def _proved(self, view: View, index: int) -> ProvedRecord:
         path = merkle.inclusion(self._source.tree.node, index, view.size)
@@ -190,10 +207,14 @@ def _bundle(folder: Path, number: int) -> bytes:
 def _entry(folder: Path, view: View, index: int) -> bytes:
     if index >= view.base:
         return view.entries[index - view.base]
-    entries = tiles.unpack(_bundle(folder, index // WIDTH))
+    return _unpacked(folder, index // WIDTH)[index % WIDTH]
+
+
+def _unpacked(folder: Path, number: int) -> list[bytes]:
+    entries = tiles.unpack(_bundle(folder, number))
     if len(entries) != WIDTH:
-        raise IntegrityError(f"{tiles.entries_path(index // WIDTH)} holds {len(entries)} entries instead of 256")
-    return entries[index % WIDTH]
+        raise IntegrityError(f"{tiles.entries_path(number)} holds {len(entries)} entries instead of 256")
+    return entries
 
 
 def _backwards(folder: Path, view: View) -> Iterator[tuple[int, bytes]]:

@@ -1,4 +1,4 @@
-"""The files of a C2SP tiled log (https://c2sp.org/tlog-tiles): paths, entry bundles, whole and durable writes."""
+"""The files of a C2SP tiled log (https://c2sp.org/tlog-tiles): bundles of entries, whole and durable writes."""
 
 from __future__ import annotations
 
@@ -7,28 +7,24 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from catena.core.errors import IntegrityError
+from catena.watch.layout import HASH_BYTES, WIDTH, entries_path, hash_path, number_path
 
-WIDTH = 256
-HASH_BYTES = 32
+__all__ = [
+    "HASH_BYTES",
+    "MAX_ENTRY_BYTES",
+    "WIDTH",
+    "entries_path",
+    "hash_path",
+    "number_path",
+    "pack",
+    "read",
+    "sync_folder",
+    "unpack",
+    "write",
+    "write_open",
+]
+
 MAX_ENTRY_BYTES = 0xFFFF
-
-
-def number_path(number: int) -> str:
-    """A tile's number as path elements: 1234067 → `x001/x234/067`."""
-    text = f"{number % 1000:03d}"
-    while number := number // 1000:
-        text = f"x{number % 1000:03d}/{text}"
-    return text
-
-
-def hash_path(row: int, number: int, width: int = WIDTH) -> str:
-    """Where the hashes of tile `number` of `row` (levels 8·row and up) are, relative to the log's folder."""
-    return f"tile/{row}/{number_path(number)}" + (f".p/{width}" if width < WIDTH else "")
-
-
-def entries_path(number: int, width: int = WIDTH) -> str:
-    """Where entries 256·number and up are, relative to the log's folder."""
-    return f"tile/entries/{number_path(number)}" + (f".p/{width}" if width < WIDTH else "")
 
 
 def pack(entries: Iterable[bytes]) -> bytes:
@@ -59,17 +55,25 @@ def read(path: Path) -> bytes:
 
 def write(path: Path, data: bytes) -> None:
     """Write `path` whole: readers see the old file or the new one. Durable once `sync_folder` was called."""
+    os.close(write_open(path, data))
+
+
+def write_open(path: Path, data: bytes) -> int:
+    """Like `write`, and returns the file, open for reading and writing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.draft")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         view = memoryview(data)
         while view:
             view = view[os.write(descriptor, view) :]
         os.fsync(descriptor)
-    finally:
+        draft.replace(path)
+    except OSError:
         os.close(descriptor)
-    draft.replace(path)
+        draft.unlink(missing_ok=True)
+        raise
+    return descriptor
 
 
 def sync_folder(folder: Path) -> None:

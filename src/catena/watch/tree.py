@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from catena.core.errors import IntegrityError
-from catena.watch import merkle, tiles
+from catena.watch import layout, tiles
 from catena.watch.tiles import HASH_BYTES, WIDTH
 from catena.watch.verifier import EMPTY_ROOT, node_hash
 
@@ -130,4 +130,4 @@ class Tree:
     def _tile_root(self, row: int, number: int) -> bytes:
         tile = self._tile(row, number)
         hashes = [tile[at : at + HASH_BYTES] for at in range(0, len(tile), HASH_BYTES)]
-        return merkle.fold(hashes)
+        return layout.fold(hashes)

@@ -6,12 +6,14 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterable, Sequence
+from hashlib import sha256
 from pathlib import Path
 
 from catena.core.clock import now_ns
 from catena.core.errors import AuditError, CatenaError, ConflictError, IntegrityError
 from catena.core.messages import Closed, Opened
-from catena.watch import journal, merkle, notes, pairing, tiles
+from catena.watch import journal, layout, merkle, notes, pairing, tiles
+from catena.watch.journal import Head
 from catena.watch.notes import Signs
 from catena.watch.reader import View
 from catena.watch.tiles import WIDTH
@@ -32,7 +34,9 @@ class Writer:
         self._file = -1
         self._end = 0
         self._is_suspect = False  # the page cache may differ from the disk, or bytes beyond `_end` may be there
+        self._is_named = True  # the journal's name is durable
         self._open: dict[str, int] = {}
+        self._seal = layout.FIRST_SEAL  # over all final files before the journal
         self.tree = Tree(folder)
         self.view = View(0, [], 0, "", 0)
         self.num_repaired_bytes = 0
@@ -95,15 +99,17 @@ class Writer:
         new_base = self.view.size - self.view.size % WIDTH
         if new_base == base:
             return
+        files = {tiles.hash_path(row, number): data for row, number, data in self.tree.full_tiles()}
+        seal = self._seal
         for number in range(base // WIDTH, new_base // WIDTH):
             start = number * WIDTH - base
-            self._place(tiles.entries_path(number), tiles.pack(entries[start : start + WIDTH]))
-        for row, number, data in self.tree.full_tiles():
-            self._place(tiles.hash_path(row, number), data)
-        self._sync_folders(self._tile_paths(base, new_base))
+            files[tiles.entries_path(number)] = tiles.pack(entries[start : start + WIDTH])
+            seal = layout.seal(seal, sha256(b"".join([files[path] for path in layout.completed(number)])).digest())
+        for path, data in files.items():
+            self._place(path, data)
+        self._sync_folders(files)
         kept = entries[new_base - base :]
-        self._start_journal(new_base, kept, self._open_at(new_base, kept))
-        self.view = self.view._replace(base=new_base, entries=kept)
+        self._start_journal(Head(new_base, seal, self._open_at(new_base, kept)), kept)
         self.tree.forget()
         (self._folder / journal.name(base)).unlink(missing_ok=True)
 
@@ -157,7 +163,11 @@ class Writer:
 
     def _append(self, frame: bytes) -> None:
         if self._is_suspect:
-            self._start_journal(self.view.base, self.view.entries, self._open_at(self.view.base, self.view.entries))
+            base, entries = self.view.base, self.view.entries
+            self._start_journal(Head(base, self._seal, self._open_at(base, entries)), entries)
+        if not self._is_named:
+            tiles.sync_folder(self._folder)
+            self._is_named = True
         try:
             _write_at(self._file, frame, self._end)
         except OSError:
@@ -173,17 +183,19 @@ class Writer:
             raise
         self._end += len(frame)
 
-    def _start_journal(self, base: int, entries: Sequence[bytes], open_requests: dict[str, int]) -> None:
+    def _start_journal(self, head: Head, entries: Sequence[bytes]) -> None:
         """Write a whole new journal beside the old one and take it into use."""
-        head = journal.head_frame(journal.head_note(base, open_requests, self._signer))
-        data = head + journal.batch_frame(tiles.pack(entries), self.view.note)
-        path = self._folder / journal.name(base)
-        tiles.write(path, data)
-        tiles.sync_folder(self._folder)
-        descriptor = os.open(path, os.O_RDWR)
+        data = journal.head_frame(journal.head_note(head, self._signer))
+        data += journal.batch_frame(tiles.pack(entries), self.view.note)
+        path = self._folder / journal.name(head.base)
+        descriptor = tiles.write_open(path, data)
         if self._file >= 0:
             os.close(self._file)
-        self._file, self._end, self._is_suspect = descriptor, len(data), False
+        # From here on the new file is the journal, whether or not its name is durable yet.
+        self._file, self._end, self._is_suspect, self._is_named = descriptor, len(data), False, False
+        self._seal, self.view = head.seal, self.view._replace(base=head.base, entries=list(entries))
+        tiles.sync_folder(self._folder)
+        self._is_named = True
 
     def _open_at(self, base: int, entries: Iterable[bytes]) -> dict[str, int]:
         """The requests that were open before `entries`, the tail of the log from `base` on."""
@@ -203,7 +215,7 @@ class Writer:
                 raise IntegrityError("the audit log's journal is missing", hint="restore it from a backup")
             self.tree = Tree(self._folder)
             self.view = View(0, [], 0, notes.sign_checkpoint(0, self.tree.root(), self._signer), 0)
-            self._start_journal(0, [], {})
+            self._start_journal(Head(0, self._seal, {}), [])
             return
         base, path = journals[0]
         self._file = os.open(path, os.O_RDWR)
@@ -223,7 +235,7 @@ class Writer:
         head = journal.open_head(parsed.head, self._signer.key)
         if head.base != base or base % WIDTH:
             raise IntegrityError(f"the journal's name says it starts at entry {base}, its head says {head.base}")
-        self.tree, self._open = Tree(self._folder, base), dict(head.open)
+        self.tree, self._seal, self._open = Tree(self._folder, base), head.seal, dict(head.open)
         entries: list[bytes] = []
         for batch in parsed.batches:
             for entry in tiles.unpack(batch.bundle):
@@ -270,11 +282,6 @@ class Writer:
         tiles.write(self._folder / path, data)
         if ".p/" not in path:
             shutil.rmtree(self._folder / f"{path}.p", ignore_errors=True)
-
-    def _tile_paths(self, base: int, new_base: int) -> list[str]:
-        numbers = range(base // WIDTH, new_base // WIDTH)
-        paths = [tiles.entries_path(number) for number in numbers]
-        return paths + [tiles.hash_path(row, number) for row, number, _ in self.tree.full_tiles()]
 
     def _sync_folders(self, paths: Iterable[str]) -> None:
         """Make the names of `paths` durable, and of the folders that lead to them."""
