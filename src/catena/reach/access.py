@@ -111,26 +111,26 @@ class Access:
         self._read_at_s = float("-inf")
         return row, key
 
-    def keys(self) -> list[KeyRow]:
+    def rows(self) -> list[KeyRow]:
         """Every key ever made, oldest first."""
         self._refresh(must=True)
         return sorted((kept.row for kept in self._kept.values()), key=lambda row: (row.made_at_ns, row.id))
 
     def revoke(self, name: str) -> KeyRow:
         """Make the key with this name or id useless, everywhere within FRESH_S. Raises NotFoundError."""
-        for row in self.keys():
+        for row in self.rows():
             if name in (row.name, row.id):
                 self._database.write(
                     "UPDATE keys SET revoked_at_ns = ? WHERE id = ? AND revoked_at_ns IS NULL", (now_ns(), row.id)
                 )
-                return next(kept for kept in self.keys() if kept.id == row.id)
+                return next(kept for kept in self.rows() if kept.id == row.id)
         raise NotFoundError(f"there is no key {name!r}", hint="see `catena keys list`")
 
     def check_listening(self, host: str) -> None:
         """Decide whether keys are required when listening on `host`. Raises ConfigError beyond loopback without one."""
         if is_loopback(host):
             return
-        if not any(row.revoked_at_ns is None for row in self.keys()):
+        if not any(row.revoked_at_ns is None for row in self.rows()):
             raise ConfigError(
                 f"listening on {host} needs an API key, and there is none",
                 hint="make one with `catena keys add NAME`, or listen on 127.0.0.1",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import sqlite3
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -68,7 +68,7 @@ class Script:
     """
 
     def __init__(self) -> None:
-        self.events: Sequence[Any] = HELLO
+        self.events: Iterable[Any] = HELLO
         self.refusal: Exception | None = None
         self.asked: list[GenerateRequest | EmbedRequest] = []
         self.callers: list[Caller] = []
@@ -161,7 +161,7 @@ class Log:
     def recent(self, limit: int, before: str | None = None) -> Sequence[Any]:
         return self.rows[::-1][:limit]
 
-    def prove(self, receipt: str) -> Any:
+    def prove(self, receipt: str, salt: bytes | None = None) -> Any:
         return {"receipt": receipt, "proof": []}
 
 

@@ -177,9 +177,7 @@ async def test_what_is_asked_reaches_the_router_in_our_words(door: Door) -> None
     assert door.script.callers[0].door == "openai.chat"
 
 
-async def test_the_clean_end_comes_only_after_the_record_was_closed(
-    door: Door, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_clean_end_comes_only_after_closing(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     outcomes_at_done: list[list[str]] = []
 
     def end(self: Any) -> bytes:

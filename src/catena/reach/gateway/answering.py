@@ -125,7 +125,7 @@ async def stream(exchange: Exchange, request: GenerateRequest, renderer: Rendere
             except CatenaError as error:
                 errors.append(error)
 
-    async with until_gone(exchange) as group, receiver:
+    async with receiver, until_gone(exchange) as group:
         group.start_soon(pump)
         await _Relay(exchange, renderer).run(receiver, errors)
         if errors:

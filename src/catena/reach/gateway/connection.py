@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import msgspec
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from catena.core.settings import ReachSettings
@@ -119,7 +119,7 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """uvicorn's answer to what is not HTTP, in our form."""
-        self._refuse(400, "bad_http", "this is not a valid HTTP/1.1 request")
+        self._refuse(400, "bad_http", "this is not valid HTTP")
 
     def timeout_keep_alive_handler(self) -> None:
         """Close an idle connection; one whose peer does not even read its answer is cut."""
@@ -147,7 +147,8 @@ class Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._disarm()
-        if self.cycle is None or self.cycle.response_complete:  # pyright: ignore[reportUnnecessaryComparison]
+        cycle = cast(RequestResponseCycle | None, self.cycle)
+        if cycle is None or cycle.response_complete or not cycle.response_started:
             error: dict[str, Any] = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
             body = msgspec.json.encode({"error": error})
             head = b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\n" % (status, _REASONS[status])

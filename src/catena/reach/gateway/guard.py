@@ -7,6 +7,7 @@ So the Host must be an address of ours, `localhost`, or a configured name; only 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from catena.reach.gateway.exchange import CLOSE, Exchange
 from catena.reach.gateway.failures import HttpError
 
 PREFLIGHT_AGE_S = 600
+_HOST = re.compile(r"[A-Za-z0-9._:\[\]-]+")
 EXPOSED = "catena-receipt, catena-warning, x-request-id, retry-after, server-timing"
 
 
@@ -78,7 +80,7 @@ class Guard:
             name, _ = parts.hostname or "", parts.port
         except ValueError:
             return False
-        if not name or "@" in host or parts.path or parts.query or parts.fragment:
+        if not _HOST.fullmatch(host):
             return False
         if name.rstrip(".") in self._names:
             return True

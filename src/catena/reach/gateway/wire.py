@@ -122,7 +122,7 @@ def convert(body: Mapping[str, Any], kind: type[T]) -> T:
         missing = re.search(r"missing required field `([^`]*)`", said)
         if missing:
             param = f"{param}.{missing[1]}" if param else missing[1]
-        elif said.startswith("Invalid value"):
+        elif said.startswith("Invalid"):
             said = "the value is none of those allowed"  # msgspec quotes the value, which may be content
         raise InputError(f"{param}: {said}" if param else said, param=param) from None
 
