@@ -79,7 +79,7 @@ export class ChatPage {
     await saveChat(chat);
     const answering = new Answering(chat, turn);
     answering.addEventListener("ended", () => {
-      if (this.#chat === chat) this.draw();
+      if (this.#chat === chat) this.#settle(turn);
       this.onHistory();
     });
     this.draw();
@@ -87,6 +87,14 @@ export class ChatPage {
     this.#follow();
     this.onHistory();
     announce(t("said.asked", { model }));
+  }
+
+  /** The answer has ended: what is on the page stays as it is, with what can be done now added. */
+  #settle(turn) {
+    this.composer.setAnswering(false);
+    if (this.last?.turn !== turn) return;
+    this.last.actions.again = () => this.again();
+    this.last.draw();
   }
 
   draw() {
@@ -101,7 +109,8 @@ export class ChatPage {
     fill(this.turns, chat.turns.map((turn) => {
       if (turn.role === "user") return questionView(turn);
       const again = turn === last && !running ? () => this.again() : null;
-      return new AnswerView(turn, running?.turn === turn ? running : null, { again }).element;
+      this.last = new AnswerView(turn, running?.turn === turn ? running : null, { again });
+      return this.last.element;
     }));
     this.welcome?.remove();
     this.welcome = isEmpty ? this.#welcome() : null;

@@ -5,6 +5,7 @@ import { preferences, savePreferences } from "./preferences.js";
 
 export class Models extends EventTarget {
   #names = [];
+  #default = null;
 
   constructor() {
     super();
@@ -16,13 +17,15 @@ export class Models extends EventTarget {
   get chosen() {
     const { model } = preferences();
     if (this.#names.includes(model)) return model;
-    return this.#names[0] || "default";
+    return this.#default || this.#names[0] || "default";
   }
 
   /** Fetch the list. Throws ApiError. */
   async load() {
     const { data } = await getJson("/v1/models");
-    this.#names = data.filter((model) => !model.task || model.task === "generate").map((model) => model.id);
+    const able = data.filter(({ catena }) => !catena?.task || catena.task === "generate");
+    this.#names = able.map(({ id }) => id);
+    this.#default = able.find(({ catena }) => catena?.aliases?.includes("default"))?.id;
     const chosen = this.chosen;
     fill(this.select, this.#names.map((name) => h("option", { value: name, selected: name === chosen }, name)));
     this.select.disabled = this.#names.length === 0;

@@ -43,8 +43,8 @@ export class ReceiptPage {
   /** Ask the machine for its trace and the proof, then check the proof here. */
   async #look() {
     const base = `/catena/v1/receipts/${encodeURIComponent(this.receipt)}`;
-    const [trace, proof, own] = await Promise.all([getJson(`${base}/trace`), getJson(`${base}/proof`), findAnswer(this.receipt)]);
-    const key = proof.verifier_key || (await getJson("/catena/v1/key")).verifier_key;
+    const [trace, proof, own] = await Promise.all([getJson(`${base}/trace`), getJson(`${base}/proof?salt=1`), findAnswer(this.receipt)]);
+    const { verifier_key: key } = await getJson("/catena/v1/key");
     const checked = await checkProof(proof, this.receipt, key);
     if (own && checked.closed) checked.checks.push(await compareAnswer(proof, checked.closed, own.turn));
     if (checked.opened) checked.checks.push(compareAccount(trace, checked));
@@ -103,7 +103,7 @@ export class ReceiptPage {
     const name = `proof-${this.receipt}.json`;
     const save = h(
       "button",
-      { type: "button", class: "primary", id: "download-proof", onclick: () => download(name, `${JSON.stringify(this.seen.proof, null, 2)}\n`) },
+      { type: "button", class: "primary", id: "download-proof", onclick: () => this.#download(name) },
       icon("download"),
       h("span", { say: "again.download" }),
     );
@@ -117,6 +117,12 @@ export class ReceiptPage {
         h("li", null, h("p", { say: "again.step2" }), command(`python -m catena.watch.verifier ${name} --key verifier.vkey`))),
       h("p", { class: "help", say: "again.key" }),
     );
+  }
+
+  /** Without the salt: whoever gets the file shall not be able to try out texts. */
+  #download(name) {
+    const { salt: _, ...proof } = this.seen.proof;
+    download(name, `${JSON.stringify(proof, null, 2)}\n`);
   }
 }
 

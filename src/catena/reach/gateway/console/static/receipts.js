@@ -33,21 +33,15 @@ export class ReceiptsPage {
     const address = `/catena/v1/receipts?limit=${PAGE}${this.#oldest ? `&before=${encodeURIComponent(this.#oldest)}` : ""}`;
     let items;
     try {
-      items = itemsOf(await getJson(address));
+      ({ receipts: items, next: this.#oldest } = await getJson(address));
     } catch (error) {
       fill(this.state, errorBox(error));
       return;
     }
     this.rows.append(...items.map(row));
-    this.#oldest = items.at(-1)?.opened.receipt ?? this.#oldest;
-    this.more.hidden = items.length < PAGE;
+    this.more.hidden = !this.#oldest;
     fill(this.state, this.rows.childNodes.length === 0 && h("p", { class: "none", say: "receipts.none" }));
   }
-}
-
-/** The list, whatever it is wrapped in. */
-function itemsOf(answer) {
-  return Array.isArray(answer) ? answer : answer.data || answer.receipts || [];
 }
 
 function row({ opened, closed }) {

@@ -42,10 +42,7 @@ export class AnswerView {
       this.sign,
       this.foot,
     );
-    if (answering) {
-      answering.addEventListener("changed", () => this.#soon());
-      answering.addEventListener("ended", () => this.draw());
-    }
+    answering?.addEventListener("changed", () => this.#soon());
     this.draw();
   }
 
