@@ -162,18 +162,23 @@ class Gateway:
 
 
 def _first_known(error: Exception, exchange: Exchange) -> CatenaError:
-    """The error to tell: one of ours out of a group, or else `internal`, with the traceback in the log."""
+    """The error to tell: one of ours out of a group, or else `internal`, with the tracebacks in the log."""
     pending: list[BaseException] = [error]
+    leaves: list[BaseException] = []
     while pending:
         one = pending.pop()
-        if isinstance(one, CatenaError):
-            return one
         if isinstance(one, BaseExceptionGroup):
             pending += one.exceptions
+        else:
+            leaves.append(one)
+    for one in leaves:
+        if isinstance(one, CatenaError):
+            return one
     pattern = exchange.route.pattern if exchange.route else "-"
-    # Not the message: it might quote what was asked.
-    where = "".join(traceback.format_tb(error.__traceback__))
-    log.error("request %s to %s failed: %s\n%s", exchange.request_id, pattern, type(error).__qualname__, where)
+    for one in leaves:
+        # Not the message: it might quote what was asked.
+        where = "".join(traceback.format_tb(one.__traceback__))
+        log.error("request %s to %s failed: %s\n%s", exchange.request_id, pattern, type(one).__qualname__, where)
     return internal()
 
 

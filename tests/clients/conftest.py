@@ -1,0 +1,112 @@
+"""A running `catena up` with the embedded models, official clients for it, and requirements that make a table."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import httpx2
+import openai
+import pytest
+
+START_TIME_S = 120
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+class Requirement(NamedTuple):
+    """One row of the table: a stable id, the route or topic, and what must hold."""
+
+    id: str
+    topic: str
+    sentence: str
+
+
+def requirement(id: str, topic: str, sentence: str) -> Callable[[T], T]:
+    """Make a test the proof of a requirement; the table in docs/reference/openai.md is made of these."""
+
+    def mark(test: T) -> T:
+        test.requirement = Requirement(id, topic, sentence)  # type: ignore[attr-defined]
+        return test
+
+    return mark
+
+
+class Gateway(NamedTuple):
+    """A running `catena up`."""
+
+    url: str
+    process: subprocess.Popen[str]
+
+    def client(self, **options: Any) -> openai.OpenAI:
+        """The official client for it, which does not repeat by itself."""
+        merged: dict[str, Any] = {"api_key": "any", "max_retries": 0, "timeout": 60, **options}
+        return openai.OpenAI(base_url=f"{self.url}/v1", **merged)
+
+    def get(self, path: str) -> Any:
+        """GET JSON from Catena's own routes."""
+        return httpx2.get(self.url + path, timeout=10).raise_for_status().json()
+
+    def record(self, receipt: str) -> Any:
+        """The closing record of a receipt."""
+        return self.get(f"/catena/v1/receipts/{receipt}")["closed"]
+
+
+@contextmanager
+def up(home: Path, *flags: str, **settings: str) -> Iterator[Gateway]:
+    """`catena up` on a free port with `settings` in its environment, until the block ends."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("CATENA_")}
+    variables |= {"CATENA_HOME": str(home), **settings}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "catena", "up", "--port", "0", *flags], env=variables, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("ready "), f"the gateway did not start: {line!r}"
+        yield Gateway(line.split()[1], process)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def models_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state folder with both embedded models in it."""
+    home = tmp_path_factory.mktemp("models")
+    variables = {**os.environ, "CATENA_HOME": str(home)}
+    for name in ("smollm2-135m-instruct", "bge-small-en-v1.5"):
+        subprocess.run([sys.executable, "-m", "catena", "pull", name], env=variables, check=True, timeout=300)
+    return home
+
+
+@pytest.fixture(scope="session")
+def gateway(models_home: Path) -> Iterator[Gateway]:
+    """The gateway that the whole suite asks."""
+    with up(models_home, "--echo") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def client(gateway: Gateway) -> Iterator[openai.OpenAI]:
+    with gateway.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def echo_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway with the echo engine only, one slot and room for one in the queue."""
+    settings = {"CATENA__RUN__SLOTS": "1", "CATENA__RUN__QUEUE_LIMIT": "1"}
+    with up(tmp_path_factory.mktemp("echo"), "--echo", **settings) as running:
+        yield running

@@ -1,0 +1,23 @@
+"""The reference page says what the code and the tests say."""
+
+from __future__ import annotations
+
+from tests.clients.reference import PAGE, page, requirements
+
+
+def test_the_page_is_current() -> None:
+    assert PAGE.read_text() == page(), "run: python -m tests.clients.reference"
+
+
+def test_there_are_at_least_sixty_requirements_with_ids_of_their_own() -> None:
+    ids = [row.id for row, _ in requirements()]
+    assert len(ids) >= 60
+    assert len(set(ids)) == len(ids)
+
+
+def test_every_test_of_the_suite_proves_a_requirement() -> None:
+    from tests.clients import test_openai_errors, test_openai_requirements
+
+    named = {test for _, test in requirements()}
+    for module in (test_openai_requirements, test_openai_errors):
+        assert {name for name in vars(module) if name.startswith("test_")} <= named
