@@ -145,7 +145,7 @@ def _read_frame(data: bytes, position: int, magic: bytes) -> tuple[bytes, int, i
             if len(payload) == length and zlib.crc32(payload) == payload_check:
                 return payload, note_bytes, end
             # A note ends in a newline, so a last byte of zero was never written.
-            if end >= len(data) and (len(payload) < length or payload.endswith(b"\0")):
+            if len(payload) < length or (payload.endswith(b"\0") and not data[end:].strip(b"\0")):
                 return None
             raise IntegrityError(f"the journal is damaged between bytes {position} and {end}")
     written = data[position:].rstrip(b"\0")

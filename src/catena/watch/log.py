@@ -64,6 +64,11 @@ class AuditLog(Reading):
             _logger.warning("audit log: cut a torn last write of %d bytes", writer.num_repaired_bytes)
         return cls(folder, writer, batch_records)
 
+    @property
+    def num_syncs(self) -> int:
+        """How often a batch was synced since the log was opened."""
+        return self._writer.num_syncs
+
     async def append(self, record: Opened | Closed) -> int:
         """Write `record` and return its index once it is durable.
 

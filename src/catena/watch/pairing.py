@@ -6,6 +6,8 @@ An entry is the JSON of an Opened or a Closed as msgspec writes it: fields in or
 from __future__ import annotations
 
 import re
+import struct
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -20,6 +22,12 @@ CLOSE_START = b'{"type":"close","receipt":"'
 _CLOSE = re.compile(rb'\{"type":"close","receipt":"([!#-\[\]-~]{1,128})","at_ns":-?\d{1,20},"opened_index":(\d{1,19}),')
 _OPENED = b',"opened_index":'
 _OPEN = re.compile(rb'\{"type":"open","receipt":"([!#-\[\]-~]{1,128})","at_ns":')
+
+# A receipt is 31 characters and a time 19 digits, until the year 2286; other lengths take the slower way.
+_USUAL_OPEN = struct.Struct(">H26s31sc")
+_USUAL_CLOSE = struct.Struct(">H27s31s29x16s")
+_NOT_OPEN = "it closes a request that is not open there"
+_KIND_AT, _IS_OPEN, _COMMA = 11, ord("o"), ord(",")
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Opened | Closed)
@@ -70,11 +78,11 @@ def closing(receipt: str) -> bytes:
 
 
 class Pairs:
-    """Follows which requests are open while entries pass in order; tells `fail` (file, what, index) what is wrong."""
+    """Follows which requests are open while entries pass in order; tells `fail` (what, index) what is wrong."""
 
-    def __init__(self, fail: Callable[[str, str, int], None]) -> None:
+    def __init__(self, fail: Callable[[str, int | None], None]) -> None:
         self._open: dict[bytes, int] = {}
-        self._seen: set[bytes] = set()
+        self._receipts: list[bytes] = []
         self._fail = fail
 
     @property
@@ -84,28 +92,54 @@ class Pairs:
 
     def add(self, bundle: bytes, index: int) -> None:
         """Entries as a bundle, the first of them at `index`. Raises IntegrityError if the bundle is damaged."""
-        # Plain searches instead of patterns: a log of a million records is read in half a second.
-        position, end, seen, requests = 0, len(bundle), self._seen, self._open
+        # The usual layout is unpacked at fixed offsets: a million records are followed in half a second.
+        position, end, requests, close = 0, len(bundle), self._open, self._open.pop
+        add_receipt, unpack_open, unpack_close = (
+            self._receipts.append,
+            _USUAL_OPEN.unpack_from,
+            _USUAL_CLOSE.unpack_from,
+        )
         try:
             while position < end:
-                start = position + 2
-                position = start + (bundle[position] << 8 | bundle[position + 1])
-                if bundle.startswith(OPEN_START, start):
-                    receipt = bundle[start + 26 : bundle.index(b'"', start + 26)]
-                    if receipt in seen:
-                        self._fail("entries", "it opens a request a second time", index)
-                    seen.add(receipt)
-                    requests[receipt] = index
-                elif bundle.startswith(CLOSE_START, start):
-                    quote = bundle.index(b'"', start + 27)
-                    number = bundle.index(_OPENED, quote, position) + 16
-                    opened_index = int(bundle[number : bundle.index(b",", number)])
-                    if requests.pop(bundle[start + 27 : quote], None) != opened_index:
-                        self._fail("entries", "it closes a request that is not open there", index)
+                if bundle[position + _KIND_AT] == _IS_OPEN:
+                    length, start, receipt, quote = unpack_open(bundle, position)
+                    if start == OPEN_START and quote == b'"':
+                        add_receipt(receipt)
+                        requests[receipt] = index
+                    else:
+                        self._other(bundle[position + 2 : position + 2 + length], index)
                 else:
-                    self._fail("entries", "it neither opens nor closes a request", index)
+                    length, start, receipt, middle = unpack_close(bundle, position)
+                    if start == CLOSE_START and middle == _OPENED:
+                        at = position + _USUAL_CLOSE.size
+                        # `-1` is no index, so a request that is not open never matches.
+                        if close(receipt, -1) != int(bundle[at : bundle.index(_COMMA, at)]):
+                            self._fail(_NOT_OPEN, index)
+                    else:
+                        self._other(bundle[position + 2 : position + 2 + length], index)
+                position += 2 + length
                 index += 1
-        except (IndexError, ValueError):
+        except (IndexError, ValueError, struct.error):
             raise IntegrityError(f"the bundle is damaged at entry {index}") from None
         if position != end:
             raise IntegrityError(f"the bundle ends within entry {index - 1}")
+
+    def finish(self) -> None:
+        """Call once all entries have passed: a receipt may be opened only once, ever."""
+        if len(set(self._receipts)) != len(self._receipts):
+            twice = [receipt.decode(errors="replace") for receipt, num in Counter(self._receipts).items() if num > 1]
+            self._fail(f"the log opens a request more than once: {', '.join(sorted(twice)[:3])}", None)
+
+    def _close(self, receipt: bytes, opened_index: bytes, index: int) -> None:
+        if self._open.pop(receipt, None) != int(opened_index):
+            self._fail(_NOT_OPEN, index)
+
+    def _other(self, entry: bytes, index: int) -> None:
+        """An entry with a receipt of another length, or none at all."""
+        if match := _OPEN.match(entry):
+            self._receipts.append(match[1])
+            self._open[match[1]] = index
+        elif match := _CLOSE.match(entry):
+            self._close(match[1], match[2], index)
+        else:
+            self._fail("it neither opens nor closes a request", index)

@@ -48,9 +48,11 @@ def unpack(bundle: bytes) -> list[bytes]:
 def read(path: Path) -> bytes:
     """The bytes of a file of the log. Raises IntegrityError if it is missing or unreadable."""
     try:
-        return path.read_bytes()
+        with path.open("rb", buffering=0) as file:
+            return file.readall()
     except OSError as error:
-        raise IntegrityError(f"{_short(path)} of the audit log cannot be read: {error.strerror}") from None
+        name = _short(path)
+        raise IntegrityError(f"{name} of the audit log cannot be read: {error.strerror}", param=name) from None
 
 
 def write(path: Path, data: bytes) -> None:

@@ -121,7 +121,7 @@ class Tree:
             path = tiles.hash_path(row, number)
             tile = tiles.read(self._folder / path)
             if len(tile) != WIDTH * HASH_BYTES:
-                raise IntegrityError(f"{path} of the audit log has {len(tile)} bytes instead of 8192")
+                raise IntegrityError(f"{path} of the audit log has {len(tile)} bytes instead of 8192", param=path)
             if len(self._tiles) >= 64:
                 self._tiles.clear()
             self._tiles[row, number] = tile

@@ -27,6 +27,7 @@ from catena.watch.verifier import Key, leaf_hash
 
 SAMPLE_TILES = 16
 MAX_PROBLEMS = 100
+MAX_PAIR_PROBLEMS = 10
 _PATH = re.compile(r"tile/(entries|\d{1,2})/((?:x\d{3}/){0,5}\d{3})(?:\.p/(\d{1,3}))?")
 
 
@@ -79,6 +80,7 @@ class _Check:
         self.is_full = is_full
         self.since = since
         self.problems: list[Problem] = []
+        self.pair_problems: list[Problem] = []
         self.num_open = 0
 
     def run(self) -> Verdict:
@@ -90,17 +92,17 @@ class _Check:
             if not files and published is None and not journal.find(self.folder) and self.since is None:
                 return Verdict(True, 0, 0, _base64(merkle.root(Tree(self.folder).node, 0)), "")
             return self._verdict(0, "", "", 0)
-        pairs = Pairs(self.fail)
+        pairs = Pairs(self.fail_pair)
         self._check_final(loaded, pairs)
         if pairs.open != loaded.head.open:
             self.fail(journal.name(loaded.head.base), "its head lists other open requests than the entries before it")
-        for index, entry in enumerate(loaded.entries, loaded.head.base):
-            pairs.add(tiles.pack((entry,)), index)
+        pairs.add(tiles.pack(loaded.entries), loaded.head.base)
+        pairs.finish()
         self._check_batches(loaded)
         self._check_files(files, loaded)
-        for name, note in (("checkpoint", published), ("the held checkpoint", self.since)):
-            if note is not None:
-                self._check_against(name, note, loaded.tree)
+        self._check_published(published, files, loaded.tree)
+        if self.since is not None:
+            self._check_against("the held checkpoint", self.since, loaded.tree)
         self.num_open = len(pairs.open)
         root = _base64(loaded.tree.root())
         return self._verdict(loaded.tree.size, root, loaded.parsed.batches[-1].note, loaded.parsed.num_torn_bytes)
@@ -109,14 +111,19 @@ class _Check:
         if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(Problem(file, what, index))
 
+    def fail_pair(self, what: str, index: int | None) -> None:
+        # One missing entry makes all that follow it look wrong, so these come last and are few.
+        if len(self.pair_problems) < MAX_PAIR_PROBLEMS:
+            self.pair_problems.append(Problem("entries", what, index))
+
     def _verdict(self, records: int, root: str, checkpoint: str, torn_bytes: int) -> Verdict:
         return Verdict(
-            ok=not self.problems,
+            ok=not self.problems and not self.pair_problems,
             records=records,
             open=self.num_open,
             root=root,
             checkpoint=checkpoint,
-            problems=tuple(self.problems),
+            problems=(*self.problems, *self.pair_problems),
             depth="full" if self.is_full else "sealed",
             torn_bytes=torn_bytes,
         )
@@ -151,7 +158,7 @@ class _Check:
                 entries = [entry for batch in parsed.batches for entry in tiles.unpack(batch.bundle)]
                 return _Loaded(self.folder, head, parsed, Tree(self.folder, base), entries)
         except IntegrityError as error:
-            self.fail(name, error.message)
+            self.fail(error.param or name, error.message)
         except OSError as error:
             self.fail(name, f"it cannot be read: {error.strerror}")
         return None
@@ -255,6 +262,22 @@ class _Check:
             elif data != expected:
                 self.fail(path, "it differs from what the journal says")
 
+    def _check_published(self, published: str | None, files: list[str], tree: Tree) -> None:
+        """The published checkpoint must be there, hold, and be served with the partial tiles that it needs."""
+        if published is None:
+            self.fail("checkpoint", "the published checkpoint is missing")
+            return
+        self._check_against("checkpoint", published, tree)
+        try:
+            size = notes.parse_checkpoint(published).size
+        except IntegrityError:
+            return
+        for path in layout.partial_paths(size):
+            is_there = path in files or path.partition(".p/")[0] in files
+            # A live writer may have published anew since: then the older partial tiles may be gone.
+            if not is_there and self._read_checkpoint() == published:
+                self.fail(path, "the published checkpoint needs this file, and it is missing")
+
     def _check_against(self, name: str, note: str, tree: Tree) -> None:
         """A checkpoint signed earlier must be of this log, and this log must still hold all it was signed over."""
         try:
@@ -270,10 +293,12 @@ class _Check:
 
 def _files(folder: Path) -> Iterator[str]:
     """Every file under `tile`, relative to the log's folder; drafts of unfinished writes are left out."""
+    start = len(str(folder)) + 1
     for parent, _, names in os.walk(folder / "tile"):
+        place = parent[start:].replace(os.sep, "/")
         for name in names:
             if not (name.startswith(".") and name.endswith(".draft")):
-                yield (Path(parent) / name).relative_to(folder).as_posix()
+                yield f"{place}/{name}"
 
 
 def _expected(path: str, loaded: _Loaded) -> bytes | None:

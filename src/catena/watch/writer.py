@@ -117,7 +117,7 @@ class Writer:
         """Write what a C2SP client reads: full and partial tiles, then `checkpoint`. Raises OSError."""
         self.turn_over()
         path = self._folder / "checkpoint"
-        old = self._published()
+        old = max(self._published(), 0)
         paths: list[str] = []
         if width := self.view.size % WIDTH:
             paths.append(tiles.entries_path(self.view.size // WIDTH, width))
@@ -128,7 +128,7 @@ class Writer:
         self._sync_folders(paths)
         tiles.write(path, self.view.note.encode())
         tiles.sync_folder(self._folder)
-        for stale in set(_partial_paths(old)) - set(paths):
+        for stale in set(layout.partial_paths(old)) - set(paths):
             (self._folder / stale).unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -211,10 +211,12 @@ class Writer:
             draft.unlink()
         journals = journal.find(self._folder)
         if not journals:
-            if (self._folder / "checkpoint").exists() or (self._folder / "tile").exists():
+            if self._published() > 0 or (self._folder / "tile").exists():
                 raise IntegrityError("the audit log's journal is missing", hint="restore it from a backup")
             self.tree = Tree(self._folder)
             self.view = View(0, [], 0, notes.sign_checkpoint(0, self.tree.root(), self._signer), 0)
+            # From its birth on a log has a published checkpoint: one that lost it was tampered with.
+            tiles.write(self._folder / "checkpoint", self.view.note.encode())
             self._start_journal(Head(0, self._seal, {}), [])
             return
         base, path = journals[0]
@@ -257,13 +259,12 @@ class Writer:
 
     def _check_published(self) -> None:
         """The published checkpoint is proof of what was once acknowledged: the log must still hold it."""
-        path = self._folder / "checkpoint"
-        if not path.exists():
-            return
         try:
-            note = path.read_bytes().decode()
-        except UnicodeDecodeError:
-            raise IntegrityError("the published checkpoint is not text") from None
+            note = (self._folder / "checkpoint").read_bytes().decode()
+        except (FileNotFoundError, UnicodeDecodeError):
+            raise IntegrityError(
+                "the audit log's published checkpoint is missing or damaged", hint="restore the folder from a backup"
+            ) from None
         published = notes.open_checkpoint(note, self._signer.key)
         if published.size > self.tree.size:
             raise IntegrityError(
@@ -329,15 +330,3 @@ def _cut(file: int, length: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _partial_paths(size: int) -> list[str]:
-    """The partial tiles of a published tree of `size` entries."""
-    if size <= 0:
-        return []
-    paths = [tiles.entries_path(size // WIDTH, size % WIDTH)] if size % WIDTH else []
-    for row in range(8):
-        count = size >> 8 * row
-        if count % WIDTH:
-            paths.append(tiles.hash_path(row, count // WIDTH, count % WIDTH))
-    return paths
