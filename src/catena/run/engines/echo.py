@@ -1,0 +1,174 @@
+"""Echo: a deterministic engine for tests and benchmarks that answers with the last user message at a settable rate.
+
+A token is a word with the white space before it. Sampling cannot change the answer, so every sampling wish is met.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import AsyncGenerator
+from typing import ClassVar
+
+import anyio
+import anyio.lowlevel
+from msgspec import Struct
+
+from catena.core.clock import monotonic_s
+from catena.core.errors import ContextError, InputError, NotFoundError, UnsupportedError
+from catena.core.ids import new_id
+from catena.core.manifest import Manifest, Provenance, StoredModel
+from catena.core.messages import (
+    ChatRequest,
+    CompletionRequest,
+    Delta,
+    Event,
+    Finished,
+    FinishReason,
+    GenerateRequest,
+    Timings,
+    TokenLogprob,
+    Tool,
+    ToolCallDelta,
+    TopLogprob,
+    Usage,
+    canonical_bytes,
+    message_text,
+)
+from catena.core.protocols import Placement, SessionFacts
+
+CONTEXT_TOKENS = 8192
+SLOTS = 1024
+_TOKEN = re.compile(r"\s*\S+|\s+")
+
+_MANIFEST = Manifest(
+    "echo",
+    "generate",
+    "echo",
+    (),
+    "Apache-2.0",
+    Provenance("catena:echo"),
+    facts={"architecture": "echo", "context_tokens": CONTEXT_TOKENS},
+)
+MODEL = StoredModel(_MANIFEST, f"sha256:{hashlib.sha256(canonical_bytes(_MANIFEST)).hexdigest()}", {})
+
+
+class Engine:
+    """Loads `MODEL` only. `tokens_per_s` is read when a session is loaded; 0 means as fast as they are taken."""
+
+    tokens_per_s: ClassVar[float] = 0.0
+
+    def accepts(self, model: StoredModel) -> str | None:
+        """None for the format `echo`, else why not."""
+        return None if model.manifest.format == "echo" else f"echo runs its own model only, not {model.name}"
+
+    async def load(self, model: StoredModel, placement: Placement) -> Session:
+        """A session at once; it takes no memory to speak of and any number of requests."""
+        context_tokens = min(placement.context_tokens or CONTEXT_TOKENS, CONTEXT_TOKENS)
+        return Session(SessionFacts("echo 1", placement.device, SLOTS, context_tokens, 0), self.tokens_per_s)
+
+
+class _Plan(Struct, frozen=True):
+    """What a request will be answered with: the same pieces for each choice, or one call of a tool."""
+
+    num_prompt: int
+    pieces: tuple[str, ...]
+    reason: FinishReason
+    tool: Tool | None = None
+
+
+class Session:
+    """Answers each request with its own words."""
+
+    def __init__(self, facts: SessionFacts, tokens_per_s: float) -> None:
+        self.facts = facts
+        self._interval_s = 1 / tokens_per_s if tokens_per_s else 0.0
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event]:
+        """The last user message (or the prompt), token by token, the choices in turn.
+
+        Raises ContextError, and UnsupportedError for an output format, a logit bias, or endless output.
+        """
+        plan = self._plan(request)
+        started_s = monotonic_s()
+        choices = range(request.sampling.num_choices)
+        if plan.tool is not None:
+            for choice in choices:
+                yield ToolCallDelta(choice, 0, id=new_id("call"), name=plan.tool.name)
+                yield ToolCallDelta(choice, 0, "{}")
+        for count, piece in enumerate(plan.pieces):
+            if self._interval_s:
+                await anyio.sleep(max(0.0, started_s + count * self._interval_s - monotonic_s()))
+            else:
+                await anyio.lowlevel.checkpoint()
+            for choice in choices:
+                yield Delta(choice, piece, logprobs=_logprobs(piece, request.sampling.logprobs))
+        for choice in choices:
+            yield Finished(choice, plan.reason)
+        yield Usage(plan.num_prompt, len(plan.pieces) * len(choices), source="counted")
+        yield Timings(decode_s=monotonic_s() - started_s)
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    def _plan(self, request: GenerateRequest) -> _Plan:
+        _refuse_unsupported(request)
+        prompt, answer = _words(request)
+        num_prompt, limit = len(_TOKEN.findall(prompt)), request.sampling.max_tokens
+        needed = num_prompt + (limit or 1)
+        if needed > self.facts.context_tokens:
+            raise ContextError(needed, self.facts.context_tokens)
+        tool = _called(request)
+        if tool is not None:
+            return _Plan(num_prompt, (), "tool_calls", tool)
+        ends = [answer.find(stop) for stop in request.sampling.stop if stop in answer]
+        pieces = tuple(_TOKEN.findall(answer[: min(ends)] if ends else answer))
+        room = self.facts.context_tokens - num_prompt if limit is None else limit
+        return _Plan(num_prompt, pieces[:room], "length" if len(pieces) > room else "stop")
+
+
+def _words(request: GenerateRequest) -> tuple[str, str]:
+    """All text of the prompt, and the answer to it."""
+    if isinstance(request, CompletionRequest):
+        prompt = request.prompt if isinstance(request.prompt, str) else " ".join(map(str, request.prompt))
+        return prompt, prompt + prompt if request.echo else prompt
+    texts = [message_text(message) for message in request.messages]
+    asked = [text for text, message in zip(texts, request.messages, strict=True) if message.role == "user"]
+    return " ".join(texts), asked[-1] if asked else ""
+
+
+def _called(request: GenerateRequest) -> Tool | None:
+    """The tool that must be called: the named one, or the first when any call is required."""
+    if not isinstance(request, ChatRequest) or request.tool_choice.mode not in ("required", "named"):
+        return None
+    is_named = request.tool_choice.mode == "named"
+    for tool in request.tools:
+        if not is_named or tool.name == request.tool_choice.name:
+            return tool
+    raise InputError("tool_choice asks for a tool that is not among the tools", param="tool_choice")
+
+
+def _refuse_unsupported(request: GenerateRequest) -> None:
+    sampling = request.sampling
+    if sampling.max_tokens is not None and sampling.max_tokens < 1:
+        raise InputError("max_tokens must be at least 1", param="max_tokens")
+    wishes = {
+        "response_format": request.output.kind != "text",
+        "logit_bias": bool(sampling.logit_bias),
+        "ignore_eos": sampling.ignore_eos,
+        "suffix": isinstance(request, CompletionRequest) and bool(request.suffix),
+        "think": isinstance(request, ChatRequest) and bool(request.think),
+    }
+    for name, is_asked in wishes.items():
+        if is_asked:
+            raise UnsupportedError(f"echo cannot honour {name}", hint="leave it out", param=name)
+    if request.adapters:
+        raise NotFoundError("echo has no adapters")
+
+
+def _logprobs(piece: str, num_top: int | None) -> tuple[TokenLogprob, ...]:
+    """The answer is certain, so each token has probability 1."""
+    if num_top is None:
+        return ()
+    alternatives = (TopLogprob(piece, piece.encode(), 0.0),) if num_top else ()
+    return (TokenLogprob(piece, piece.encode(), 0.0, alternatives),)

@@ -1,0 +1,156 @@
+"""A loaded GGUF model: turns requests into calls of the library and its chunks into events."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from catena.core.errors import ContextError, EngineError, InputError
+from catena.core.messages import Event, GenerateRequest, Progress, Timings, Usage
+from catena.core.protocols import SessionFacts
+from catena.run.engines.llama_cpp import grammar, wire
+from catena.run.engines.llama_cpp.asking import Asking, translate
+from catena.run.engines.llama_cpp.call import Call
+from catena.run.engines.llama_cpp.choices import Choices
+from catena.run.engines.llama_cpp.header import Header
+from catena.run.engines.llama_cpp.slots import Slots
+
+MAX_TRIED_GRAMMARS = 256
+CLOSING_TIME_S = 30.0
+
+
+class Session:
+    """One model on the library's server, `facts.slots` requests at a time; the others wait in line here."""
+
+    def __init__(self, server: Any, facts: SessionFacts, header: Header, adapters: tuple[str, ...]) -> None:
+        self.facts = facts
+        self.slots = Slots(facts.slots)
+        self._server: Any = server
+        self._header = header
+        self._adapters = adapters
+        self._threads = ThreadPoolExecutor(facts.slots, thread_name_prefix="llama-cpp")
+        self._tried: dict[str, None] = {}
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event]:
+        """Events of one request; closing the generator frees the slot within one token, or one batch of the prompt.
+
+        Raises ContextError, UnsupportedError, InputError, NotFoundError (an adapter) before any event but Progress,
+        EngineError when the library broke.
+        """
+        asking = translate(request, self._header, self._adapters, self.facts.slots)
+        if asking.grammar is not None:
+            await self._try(asking.grammar)
+        if not self.slots.try_take(asking.num_choices):
+            yield Progress("queued")
+            await self.slots.take(asking.num_choices)
+        call = self._start(asking)
+        choices = Choices(asking)
+        usage, timings = Usage(0, 0), Timings()
+        try:
+            async for raw in call.chunks():
+                chunk = wire.decode(raw)
+                if chunk.error is not None:
+                    raise wire.error_from(chunk.error, asking.max_tokens)
+                if chunk.prompt_progress is not None:
+                    progress = chunk.prompt_progress
+                    self._check_context(progress.total, asking)
+                    if progress.processed < progress.total:
+                        yield Progress("prefill", progress.processed / progress.total)
+                    continue
+                for piece in chunk.choices:
+                    for event in choices.feed(piece):
+                        yield event
+                if chunk.usage is not None:
+                    usage = _add_usage(usage, chunk.usage)
+                if chunk.timings is not None:
+                    timings = _longest(timings, chunk.timings)
+        except ValueError as error:
+            raise _refusal(asking) from error
+        finally:
+            call.stop()
+        choices.check_finished()
+        yield msgspec.structs.replace(usage, reasoning_tokens=choices.num_reasoning)
+        yield timings
+
+    async def close(self) -> None:
+        """Let running calls end, then free the model; an EngineError says that one did not end in time."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        with anyio.CancelScope(shield=True):
+            try:
+                with anyio.fail_after(CLOSING_TIME_S):
+                    await self.slots.take(self.slots.total)
+            except TimeoutError:
+                raise EngineError("llama.cpp did not let go of a request") from None
+            server, self._server = [self._server], None
+            # The library's destructor waits for its threads; not on the event loop.
+            await anyio.to_thread.run_sync(server.clear)
+
+    def metrics(self) -> str:
+        """The library's own counters, in Prometheus text."""
+        return str(self._server.handle_metrics())
+
+    def _start(self, asking: Asking) -> Call:
+        server = self._server
+        handle = server.handle_chat_completions if asking.is_chat else server.handle_completions
+        give = partial(self.slots.give, asking.num_choices)
+        return Call(handle, msgspec.json.encode(asking.body), self._threads, give)
+
+    def _check_context(self, prompt_tokens: int, asking: Asking) -> None:
+        needed = prompt_tokens + (asking.max_tokens or 1)
+        if needed > self.facts.context_tokens:
+            raise ContextError(needed, self.facts.context_tokens)
+
+    async def _try(self, text: str) -> None:
+        """Have the library begin an answer by this grammar, once; one that it cannot read would bind nothing."""
+        trial = grammar.trial(text)
+        if trial is None or text in self._tried:
+            return
+        body = {"prompt": "a", "max_tokens": 2, "temperature": 0, "stream": True, "grammar": trial}
+        asking = Asking(body, is_chat=False, num_choices=1, max_tokens=2, logprobs=None)
+        await self.slots.take(1)
+        call = self._start(asking)
+        answer = ""
+        try:
+            async for raw in call.chunks():
+                answer += "".join(piece.text for piece in wire.decode(raw).choices)
+        except ValueError as error:
+            raise _refusal(asking) from error
+        finally:
+            call.stop()
+        if not answer or not grammar.WITNESS.startswith(answer):
+            raise InputError(
+                "the JSON schema cannot be turned into a grammar",
+                hint="look for contradictions, overlapping oneOf, lookaround in patterns, unknown formats, open $ref",
+                param="response_format",
+            )
+        if len(self._tried) >= MAX_TRIED_GRAMMARS:
+            self._tried.pop(next(iter(self._tried)))
+        self._tried[text] = None
+
+
+def _refusal(asking: Asking) -> InputError:
+    # The library's own words are left out: they may quote the prompt.
+    what = "the chat template does not allow this conversation" if asking.is_chat else "llama.cpp refused the request"
+    return InputError(what, hint="check the order of roles, the tools and the output format", param="messages")
+
+
+def _add_usage(usage: Usage, counts: wire.Counts) -> Usage:
+    """The library counts each choice by itself; the prompt they share counts once."""
+    return Usage(
+        prompt_tokens=counts.prompt_tokens,
+        completion_tokens=usage.completion_tokens + counts.completion_tokens,
+        cached_tokens=max(usage.cached_tokens, counts.prompt_tokens_details.cached_tokens),
+    )
+
+
+def _longest(timings: Timings, durations: wire.Durations) -> Timings:
+    return Timings(
+        prefill_s=max(timings.prefill_s, durations.prompt_ms / 1000),
+        decode_s=max(timings.decode_s, durations.predicted_ms / 1000),
+    )

@@ -1,0 +1,126 @@
+"""The library's own JSON: the chunks that it streams, as frozen structs, and its errors as ours."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+from catena.core.errors import CatenaError, ContextError, EngineError, InputError
+from catena.core.messages import TokenLogprob, TopLogprob
+
+
+class Alternative(Struct, frozen=True):
+    token: str = ""
+    bytes: list[int] = []
+    logprob: float = 0.0
+
+
+class Chosen(Alternative, frozen=True):
+    top_logprobs: list[Alternative] = []
+
+
+class Logprobs(Struct, frozen=True):
+    content: list[Chosen] | None = None
+
+
+class Function(Struct, frozen=True):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class CallPiece(Struct, frozen=True):
+    index: int = 0
+    function: Function = Function()
+
+
+class Piece(Struct, frozen=True):
+    content: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[CallPiece] | None = None
+
+
+class ChoicePiece(Struct, frozen=True):
+    """A piece of one choice; chat puts its text into `delta`, completions into `text`."""
+
+    index: int = 0
+    finish_reason: str | None = None
+    delta: Piece | None = None
+    text: str = ""
+    logprobs: Logprobs | None = None
+
+
+class PromptDetails(Struct, frozen=True):
+    cached_tokens: int = 0
+
+
+class Counts(Struct, frozen=True):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    prompt_tokens_details: PromptDetails = PromptDetails()
+
+
+class Durations(Struct, frozen=True):
+    """Milliseconds of one choice."""
+
+    prompt_ms: float = 0.0
+    predicted_ms: float = 0.0
+
+
+class PromptProgress(Struct, frozen=True):
+    """Prompt tokens in all and done so far; the first one comes before anything is computed."""
+
+    total: int
+    processed: int
+
+
+class Failure(Struct, frozen=True):
+    code: int = 500
+    type: str = ""
+    n_prompt_tokens: int = 0
+    n_ctx: int = 0
+
+
+class Chunk(Struct, frozen=True):
+    choices: list[ChoicePiece] = []
+    usage: Counts | None = None
+    timings: Durations | None = None
+    prompt_progress: PromptProgress | None = None
+    error: Failure | None = None
+
+
+_decoder = msgspec.json.Decoder(Chunk)
+
+
+def decode(raw: bytes) -> Chunk:
+    """One streamed chunk. Raises EngineError if the library speaks another dialect than this file."""
+    try:
+        return _decoder.decode(raw)
+    except msgspec.DecodeError as error:
+        raise EngineError("llama.cpp sent a chunk that cannot be read") from error
+
+
+def error_from(failure: Failure, max_tokens: int | None) -> CatenaError:
+    """The library's error as one of ours. Its message is left out: it may quote the prompt."""
+    if failure.type == "exceed_context_size_error":
+        return ContextError(failure.n_prompt_tokens + (max_tokens or 1), failure.n_ctx)
+    if failure.code < 500:
+        return InputError(
+            "llama.cpp refused the request",
+            hint="check the grammar, the token ids, and that the chat template allows this order of roles",
+        )
+    return EngineError("llama.cpp failed on the request")
+
+
+def logprobs_from(found: Logprobs | None, num_top: int) -> tuple[TokenLogprob, ...]:
+    """Log probabilities of a piece, with at most `num_top` alternatives each."""
+    if found is None or not found.content:
+        return ()
+    return tuple(
+        TokenLogprob(
+            chosen.token,
+            bytes(chosen.bytes),
+            chosen.logprob,
+            tuple(TopLogprob(top.token, bytes(top.bytes), top.logprob) for top in chosen.top_logprobs[:num_top]),
+        )
+        for chosen in found.content
+    )
