@@ -25,13 +25,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CATENA_HOME", str(tmp_path / "home"))
     writer = Writer.open(tmp_path / "home" / "audit", Signer.open(tmp_path / "home"))
     decision = Decision("local", "only here", model="echo", model_digest=DIGEST)
+    records: list[Opened | Closed] = []
     for number in range(200):
         receipt = f"rcpt_{number:026d}"
         opened = Opened(receipt, 1_795_000_000_000_000_000, "openai.chat", "local", "generate", decision, DIGEST)
-        index = writer.commit([opened])[0]
+        records.append(opened)
         if number < 199:
-            assert isinstance(index, int)
-            writer.commit([Closed(receipt, 1_795_000_002_500_000_000, index, "complete", DIGEST, usage=Usage(3, 4))])
+            usage = Usage(3, 4)
+            records.append(Closed(receipt, 1_795_000_002_500_000_000, 2 * number, "complete", DIGEST, usage=usage))
+    writer.commit(records)
     writer.close()
     return tmp_path / "home"
 

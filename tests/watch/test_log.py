@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,11 @@ import msgspec
 import pytest
 
 from catena.core.errors import AuditError, ConflictError, InputError, NotFoundError, TooLargeError
-from catena.core.messages import Closed, Opened
+from catena.core.ids import new_id
+from catena.core.messages import Closed, Decision, Opened
 from catena.watch import log as log_module
 from catena.watch import proof
+from catena.watch import reader as reader_module
 from catena.watch.keys import Signer
 from catena.watch.log import AuditLog, AuditReader
 from catena.watch.verification import verify
@@ -23,6 +26,7 @@ from catena.watch.verifier import check_proof
 from catena.watch.writer import Writer
 
 Grow = Callable[..., Path]
+DECISION = Decision("local", "only here")
 
 
 async def until(is_so: Callable[[], bool]) -> None:
@@ -239,3 +243,33 @@ def test_a_log_that_was_never_written_is_empty(tmp_path: Path) -> None:
     assert (reader.size, reader.num_open, reader.recent(5)) == (0, 0, [])
     with pytest.raises(NotFoundError):
         reader.checkpoint()
+
+
+def test_a_receipt_is_looked_for_first_where_its_time_points_and_found_wherever_it_is(
+    tmp_path: Path, signer: Signer, records: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = Writer.open(tmp_path / "audit", signer)
+    ticks = itertools.count(1_795_000_000_000_000_000, 10_000_000)
+    with monkeypatch.context() as patched:
+        patched.setattr("time.time_ns", lambda: next(ticks))
+        receipts = [new_id("rcpt") for _ in range(1500)]
+    for first in range(0, 1500, 500):
+        part = range(first, first + 500)
+        writer.commit(
+            [
+                Opened(receipts[at], 1_795_000_000_000_000_000 + at * 10_000_000, "d", "c", "t", DECISION, "q")
+                for at in part
+            ]
+        )
+    late = Opened("rcpt_00000000000000000000000000", 1_800_000_000_000_000_000, "d", "c", "t", DECISION, "q")
+    writer.commit([late, *[records.opened(number) for number in range(1, 300)]])
+    writer.close()
+    reader = AuditReader.open(tmp_path / "audit")
+    assert reader.find(late.receipt).opened == late
+    read: list[int] = []
+    bundle = reader_module._bundle
+    monkeypatch.setattr(reader_module, "_bundle", lambda folder, number: read.append(number) or bundle(folder, number))
+    for at in (0, 255, 256, 700, 1279):
+        read.clear()
+        assert reader.find(receipts[at]).opened_index == at
+        assert read[0] == at // 256

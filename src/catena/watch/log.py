@@ -11,6 +11,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -162,7 +163,7 @@ class AuditLog(Reading):
         for waiting, result in zip(batch, results, strict=True):
             by_loop.setdefault(waiting.loop, []).append((waiting.future, result))
         for loop, pairs in by_loop.items():
-            if not loop.is_closed():
+            with suppress(RuntimeError):  # that loop was closed: nobody waits there any more
                 loop.call_soon_threadsafe(_settle, pairs)
 
     def _later(self, work: Callable[[], None]) -> None:

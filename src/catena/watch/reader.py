@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -15,6 +16,9 @@ from catena.watch.tiles import WIDTH
 from catena.watch.tree import Tree
 from catena.watch.verification import Verdict
 from catena.watch.verifier import FORMAT, leaf_hash
+
+_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
+_AT_NS = re.compile(rb'"at_ns":(\d{1,19}),')
 
 
 class Recorded(NamedTuple):
@@ -230,12 +234,47 @@ def _find_open(folder: Path, view: View, receipt: str) -> int | None:
     for index in range(view.size - 1, view.base - 1, -1):
         if view.entries[index - view.base].startswith(start):
             return index
-    for number in range(view.base // WIDTH - 1, -1, -1):
+    for number in _likely_first(folder, view.base // WIDTH, receipt):
         bundle = _bundle(folder, number)
         # A quote inside a JSON string is escaped, so these bytes can only be the start of an entry.
         if start in bundle:
             return number * WIDTH + _offset(bundle, start)
     return None
+
+
+def _likely_first(folder: Path, num_bundles: int, receipt: str) -> Iterator[int]:
+    """Every bundle, those first that were written when the receipt's id was made.
+
+    Clocks may jump, so this is only an order: a receipt that is not where it should be is found all the same.
+    """
+    made_ns = _made_at_ns(receipt)
+    low, high = 0, num_bundles
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (middle + 1, high) if _starts_at_ns(folder, middle) <= made_ns else (low, middle)
+    for distance in range(num_bundles + 1):
+        if 0 <= low - 1 - distance < num_bundles:
+            yield low - 1 - distance
+        if low + distance < num_bundles:
+            yield low + distance
+
+
+def _made_at_ns(receipt: str) -> int:
+    """When an id of `core.ids` was made, 0 for other words: its first ten letters are milliseconds in base 32."""
+    made_ms = 0
+    for letter in receipt.partition("_")[2][:10]:
+        made_ms = made_ms * 32 + max(_LETTERS.find(letter), 0)
+    return made_ms * 1_000_000
+
+
+def _starts_at_ns(folder: Path, number: int) -> int:
+    path = folder / tiles.entries_path(number)
+    try:
+        with path.open("rb") as file:
+            match = _AT_NS.search(file.read(256))
+    except OSError as error:
+        raise IntegrityError(f"a bundle of the audit log cannot be read: {error.strerror}") from None
+    return int(match[1]) if match else 0
 
 
 def _find_close(folder: Path, view: View, receipt: str, opened_index: int) -> int | None:

@@ -88,7 +88,9 @@ class Writer:
             except OSError as error:
                 self.tree.rewind(mark)
                 raise unwritable(error) from None
-            self._open = {receipt: at for receipt, at in {**self._open, **opened}.items() if receipt not in closed}
+            self._open.update(opened)
+            for receipt in closed:
+                del self._open[receipt]
             self.view.entries.extend(entries)
             self.view = self.view._replace(size=self.tree.size, note=note, num_open=len(self._open))
         return results

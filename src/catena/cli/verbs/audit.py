@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +89,8 @@ def export(target: str) -> None:
     """Write the log to the new folder TARGET in C2SP tlog-tiles form, or as JSON lines to `-`."""
     reader = _reader()
     if target == "-":
-        stdout = click.get_binary_stream("stdout")
         for line in exporting.lines(reader):
-            stdout.write(line)
+            sys.stdout.buffer.write(line)
         return
     num_bytes = exporting.copy(reader, Path(target), Signer.open(config.open_home()).verifier_key)
     click.echo(f"{reader.size} entries, {num_bytes} bytes written to {target}", err=True)
