@@ -196,10 +196,16 @@ def test_pairing_problems_are_told_with_their_entry(records: Any) -> None:
         pairs.finish()
         return found
 
+    for length in range(1, 40):
+        name = "r" * length
+        pair = [Opened(name, 5, "d", "c", "t", records.opened(1).decision, "x"), Closed(name, 6, 0, "lost")]
+        assert problems(*pair) == []
     odd = [Opened("short", 5, "d", "c", "t", records.opened(1).decision, "x"), Closed("short", 6, 0, "lost")]
     assert problems(records.opened(1), records.closed(1, 0)) == problems(*odd) == []
     not_open = "it closes a request that is not open there"
     assert problems(records.opened(1), records.closed(1, 0), records.closed(1, 0)) == [(not_open, 2)]
     assert problems(records.opened(1), records.closed(1, 1)) == problems(records.opened(1), records.closed(2, 0))
+    short = b'{"type":"open","receipt":"r"}'
+    assert problems(records.opened(1), records.closed(1, 0), short) == [("it neither opens nor closes a request", 2)]
     assert problems(b'{"type":"other"}' + b" " * 99) == [("it neither opens nor closes a request", 0)]
     assert "more than once" in problems(records.opened(1), records.closed(1, 0), records.opened(1))[0][0]
