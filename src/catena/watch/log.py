@@ -21,6 +21,7 @@ import anyio.to_thread
 from catena.core.clock import monotonic_s, now_ns
 from catena.core.errors import AuditError, CatenaError
 from catena.core.messages import Closed, Opened
+from catena.watch import metrics
 from catena.watch.notes import Signs
 from catena.watch.reader import AuditReader, Proof, Reading, Recorded
 from catena.watch.writer import TURN_OVER_RECORDS, Writer
@@ -31,6 +32,11 @@ APPEND_TIME_S = 30.0
 CLOSE_TIME_S = 30.0
 PUBLISH_IDLE_S = 1.0
 PUBLISH_BUSY_S = 30.0
+
+_RECORDS = metrics.counter("catena_watch_records_total", "Records that became durable.").labels()
+_FAILED = metrics.counter("catena_watch_failed_commits_total", "Batches that the disk refused.").labels()
+_COMMIT = metrics.histogram("catena_watch_commit_seconds", "Time to make one batch durable.").labels()
+_OPEN = metrics.gauge("catena_watch_open_requests", "Requests opened and not closed.").labels()
 
 _logger = logging.getLogger(__name__)
 
@@ -151,10 +157,15 @@ class AuditLog(Reading):
         return batch, False
 
     def _commit(self, batch: list[_Waiting]) -> None:
+        began_s = monotonic_s()
         try:
             results: Sequence[int | CatenaError] = self._writer.commit([waiting.record for waiting in batch])
         except AuditError as error:
             results = [AuditError(error.message, hint=error.hint) for _ in batch]
+            _FAILED.add()
+        _COMMIT.observe(monotonic_s() - began_s)
+        _RECORDS.add(sum(type(result) is int for result in results))
+        _OPEN.set(self._writer.view.num_open)
         self._deliver(batch, results)
 
     def _deliver(self, batch: list[_Waiting], results: Sequence[int | CatenaError]) -> None:

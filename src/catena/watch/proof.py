@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -42,3 +43,12 @@ def check(proof: Proof | dict[str, Any], verifier_key: str) -> tuple[Opened, Clo
     if not isinstance(opened, Opened) or not isinstance(closed, Closed | None):
         raise IntegrityError("the proof does not hold: its records are not an opening and a closing one")
     return opened, closed
+
+
+def checker(verifier_key: str) -> Callable[[Any], None]:
+    """A function that raises IntegrityError for a proof that does not hold under `verifier_key`."""
+
+    def check_one(proof: Proof | dict[str, Any]) -> None:
+        check(proof, verifier_key)
+
+    return check_one

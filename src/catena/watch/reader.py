@@ -121,9 +121,11 @@ class Reading:
         if index >= view.base:
             return view.entries[index - view.base]
         number = index // WIDTH
-        if self._bundle[0] != number:
-            self._bundle = (number, _unpacked(self.folder, number))
-        return self._bundle[1][index % WIDTH]
+        found, entries = self._bundle  # one look: another thread may replace it
+        if found != number:
+            entries = _unpacked(self.folder, number)
+            self._bundle = (number, entries)
+        return entries[index % WIDTH]
 
     def node(self, level: int, index: int) -> bytes:
         """The hash of the complete subtree over the 2^level entries from index·2^level on; all must be durable."""

@@ -1,6 +1,6 @@
 """Checks a proof that a request was recorded, offline: needs only this one file, Python and `cryptography`.
 
-    python verifier.py proof.json --key verifier.vkey [--question FILE] [--answer FILE] [--since CHECKPOINT] [--explain]
+    python verifier.py proof.json --key verifier.vkey [--question FILE] [--answer FILE] [--explain]
 
 Prints `verified` and exits 0, or says what failed and exits 1. It proves that the log's key signed a tree that holds
 exactly these records, not that what they say is true. Hashing and proofs: RFC 6962 section 2.1 and RFC 9162 section
