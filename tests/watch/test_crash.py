@@ -54,6 +54,16 @@ def test_a_journal_cut_at_any_byte_of_its_last_batch_loses_that_batch_only(
     assert verify(tmp_path / "audit", signer.verifier_key).ok
 
 
+def test_a_crash_while_the_log_is_being_born_is_no_tampering(tmp_path: Path, signer: Signer) -> None:
+    folder = tmp_path / "audit"
+    Writer.open(folder, signer).close()
+    last_journal(folder).unlink()
+    assert AuditReader.open(folder).size == 0
+    assert verify(folder, signer.verifier_key).ok
+    Writer.open(folder, signer).close()
+    assert verify(folder, signer.verifier_key).ok and last_journal(folder).exists()
+
+
 def test_damage_before_the_last_batch_is_no_crash_and_is_never_cut_away(grow: Grow, signer: Signer) -> None:
     path = last_journal(grow(4, step=1, is_closed=False))
     data = path.read_bytes()

@@ -65,6 +65,18 @@ def find(folder: Path) -> list[tuple[int, Path]]:
     return sorted(found, reverse=True)
 
 
+def is_unborn(folder: Path) -> bool:
+    """Whether no record was ever written: a log begins with a checkpoint of size 0, then comes its first journal."""
+    if find(folder) or (folder / "tile").exists():
+        return False
+    try:
+        return notes.parse_checkpoint((folder / "checkpoint").read_text(encoding="utf-8")).size == 0
+    except FileNotFoundError:
+        return True
+    except (UnicodeDecodeError, IntegrityError):
+        return False
+
+
 def head_note(head: Head, signer: Signs) -> str:
     """The signed head of a journal."""
     lines = [f"open {index} {receipt}\n" for receipt, index in head.open.items()]

@@ -178,7 +178,7 @@ class AuditReader(Reading):
         for _ in range(100):
             journals = journal.find(folder)
             if not journals:
-                if (folder / "checkpoint").exists():
+                if not journal.is_unborn(folder):
                     raise IntegrityError("the audit log's journal is missing", hint="restore it from a backup")
                 return cls(folder, Still(Tree(folder), View(0, [], 0, "", 0)))
             base, path = journals[0]

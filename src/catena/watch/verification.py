@@ -89,7 +89,7 @@ class _Check:
         published = self._read_checkpoint()
         loaded = self._load()
         if loaded is None:
-            if not files and published is None and not journal.find(self.folder) and self.since is None:
+            if journal.is_unborn(self.folder) and self.since is None:
                 return Verdict(True, 0, 0, _base64(merkle.root(Tree(self.folder).node, 0)), "")
             return self._verdict(0, "", "", 0)
         pairs = Pairs(self.fail_pair)

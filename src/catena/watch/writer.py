@@ -213,7 +213,7 @@ class Writer:
             draft.unlink()
         journals = journal.find(self._folder)
         if not journals:
-            if self._published() > 0 or (self._folder / "tile").exists():
+            if not journal.is_unborn(self._folder):
                 raise IntegrityError("the audit log's journal is missing", hint="restore it from a backup")
             self.tree = Tree(self._folder)
             self.view = View(0, [], 0, notes.sign_checkpoint(0, self.tree.root(), self._signer), 0)
