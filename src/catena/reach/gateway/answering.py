@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import anyio
 from anyio.abc import TaskGroup
-from anyio.streams.memory import MemoryObjectReceiveStream
 from msgspec import Struct
 
 from catena.core.clock import monotonic_s
@@ -112,59 +111,114 @@ async def stream(exchange: Exchange, request: GenerateRequest, renderer: Rendere
 
     Errors before the head was sent are raised for a plain answer; later ones become the stream's last event.
     """
-    sender, receiver = anyio.create_memory_object_stream[Accepted | Event](MAX_WAITING_EVENTS)
-    errors: list[CatenaError] = []
+    mailbox = Mailbox()
 
     async def pump() -> None:
-        async with sender:
-            try:
-                async with exchange.services.router.generate(request, exchange.caller) as answer:
-                    await sender.send(Accepted(answer.receipt, answer.model))
-                    async for event in answer.events:
-                        await sender.send(event)
-            except CatenaError as error:
-                errors.append(error)
+        try:
+            async with exchange.services.router.generate(request, exchange.caller) as answer:
+                await mailbox.put(Accepted(answer.receipt, answer.model))
+                async for event in answer.events:
+                    await mailbox.put(event)
+        except CatenaError as error:
+            mailbox.close(error)
+        else:
+            mailbox.close()
 
-    async with receiver, until_gone(exchange) as group:
+    async with until_gone(exchange) as group:
+        relay = _Relay(exchange, renderer, mailbox)
         group.start_soon(pump)
-        await _Relay(exchange, renderer).run(receiver, errors)
-        if errors:
-            raise errors[0]
+        group.start_soon(relay.keep_time)
+        await relay.run()
+        if mailbox.error is not None:
+            raise mailbox.error
         await exchange.finish(renderer.end())
 
 
-class _Relay:
-    """Moves events from the pump to the client: holds the head back, joins what is ready, gives signs of life."""
+class Mailbox:
+    """Between one pump and one relay: bounded, in order, and cheaper than a stream with a timer per item."""
 
-    def __init__(self, exchange: Exchange, renderer: Renderer) -> None:
+    def __init__(self) -> None:
+        self.error: CatenaError | None = None
+        self.is_closed = False
+        self._items: list[Accepted | Event] = []
+        self._wake: anyio.Event | None = None
+        self._room: anyio.Event | None = None
+
+    async def put(self, item: Accepted | Event) -> None:
+        """Add an item, waiting while MAX_WAITING_EVENTS are there already."""
+        while len(self._items) >= MAX_WAITING_EVENTS:
+            self._room = anyio.Event()
+            await self._room.wait()
+        self._items.append(item)
+        self.wake()
+
+    def close(self, error: CatenaError | None = None) -> None:
+        """Nothing more comes; `error` is why, unless all is well."""
+        self.is_closed, self.error = True, error
+        self.wake()
+
+    def wake(self) -> None:
+        """Make a waiting `take` return; does nothing while nobody waits."""
+        if self._wake is not None:
+            self._wake.set()
+
+    async def take(self) -> list[Accepted | Event]:
+        """Everything that is there; waits for the first item, the end, or `wake` (then the list may be empty)."""
+        if not self._items and not self.is_closed:
+            self._wake = anyio.Event()
+            await self._wake.wait()
+            self._wake = None
+        items, self._items = self._items, []
+        if self._room is not None:
+            self._room.set()
+            self._room = None
+        return items
+
+
+class _Relay:
+    """Moves events from the mailbox to the client: holds the head back, joins what is ready, gives signs of life."""
+
+    def __init__(self, exchange: Exchange, renderer: Renderer, mailbox: Mailbox) -> None:
         self._exchange = exchange
         self._renderer = renderer
+        self._mailbox = mailbox
         self._began_s = monotonic_s()
+        self._due_s = self._began_s + HOLD_S  # when something must be said
         self._accepted: Accepted | None = None
         self._phase: tuple[str, float | None] = ("", None)
         self._is_begun = False
 
-    async def run(self, receiver: MemoryObjectReceiveStream[Accepted | Event], errors: list[CatenaError]) -> None:
-        """Return when the pump has ended. `errors` is looked at before a head is sent for nothing."""
+    async def run(self) -> None:
+        """Return when everything was sent and the pump has ended."""
         while True:
-            items = await _take(receiver, self._patience_s())
-            if items is None:
-                break
-            pieces = [piece for item in items if (piece := self._render(item))]
-            await self._send(pieces, is_silent=not items)
-        if self._accepted is not None and not errors:
-            await self._send([self._begin()])
+            items = await self._mailbox.take()
+            is_last = self._mailbox.is_closed
+            is_good_end = is_last and self._mailbox.error is None
+            pieces = [self._render(item) for item in items]
+            if is_good_end:
+                pieces.append(self._begin())
+            is_due = is_good_end or (not is_last and monotonic_s() >= self._due_s)
+            await self._send(b"".join(pieces), is_due=is_due)
+            if is_last:
+                return
 
-    def _patience_s(self) -> float | None:
-        """How long to wait for the next event before something has to be said."""
-        if self._exchange.status:
-            return self._exchange.services.settings.ping_s
-        if self._accepted is None:
-            return None
-        return max(0.0, self._began_s + HOLD_S - monotonic_s())
+    async def keep_time(self) -> None:
+        """Wake the relay whenever it must say something."""
+        ping_s = self._exchange.services.settings.ping_s
+        while True:
+            left_s = self._due_s - monotonic_s()
+            if left_s <= 0:
+                self._mailbox.wake()
+                left_s = ping_s
+            await anyio.sleep(left_s)
 
     def _render(self, item: Accepted | Event) -> bytes:
         match item:
+            case Delta() | ToolCallDelta() | Finished():
+                if not self._is_begun:
+                    self._exchange.first_event_s = monotonic_s() - self._began_s
+                    self._phase = ("", None)
+                    return self._begin() + self._renderer.event(item)
             case Accepted():
                 self._accepted = _accept(self._exchange, item)
                 return b""
@@ -176,11 +230,6 @@ class _Relay:
                 self._exchange.usage = item
             case Timings():
                 pass
-            case _:
-                if not self._is_begun:
-                    self._exchange.first_event_s = monotonic_s() - self._began_s
-                    self._phase = ("", None)
-                    return self._begin() + self._renderer.event(item)
         return self._renderer.event(item)
 
     def _begin(self) -> bytes:
@@ -189,17 +238,17 @@ class _Relay:
         self._is_begun = True
         return self._renderer.start(self._accepted)
 
-    async def _send(self, pieces: list[bytes], *, is_silent: bool = False) -> None:
-        is_late = self._accepted is not None and monotonic_s() - self._began_s >= HOLD_S
+    async def _send(self, body: bytes, *, is_due: bool) -> None:
+        """Send `body`, after the head if that has not been sent; when it is empty, a sign of life if one is due."""
         if not self._exchange.status:
-            if not pieces and not is_late:
+            if not body and not (is_due and self._accepted is not None):
                 return
             await self._exchange.open_stream(self._renderer.content_type, STREAM_HEADERS)
-            is_silent = not pieces
-        if is_silent:
-            pieces = [self._renderer.sign(*self._phase)]
-        if body := b"".join(pieces):
+        if not body and is_due:
+            body = self._renderer.sign(*self._phase)
+        if body:
             await self._exchange.write(body)
+            self._due_s = monotonic_s() + self._exchange.services.settings.ping_s
 
 
 # Proxies must neither gather nor change a stream.
@@ -222,19 +271,3 @@ def server_timing(timings: Timings, total_s: float) -> str:
 def _accept(exchange: Exchange, accepted: Accepted) -> Accepted:
     exchange.receipt, exchange.model = accepted.receipt, accepted.model.name
     return accepted
-
-
-async def _take(
-    receiver: MemoryObjectReceiveStream[Accepted | Event], patience_s: float | None
-) -> list[Accepted | Event] | None:
-    """Everything that is ready, waiting up to `patience_s` for the first; [] when nothing came, None at the end."""
-    items: list[Accepted | Event] = []
-    try:
-        with anyio.move_on_after(patience_s) as scope:
-            items.append(await receiver.receive())
-    except anyio.EndOfStream:
-        return None
-    if not scope.cancelled_caught:
-        while receiver.statistics().current_buffer_used and len(items) < MAX_WAITING_EVENTS:
-            items.append(receiver.receive_nowait())
-    return items

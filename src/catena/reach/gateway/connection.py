@@ -42,6 +42,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(config, limits, {}, loop)
         self._limits = limits
         self._timer: TimerHandle | None = None
+        self._unread: TimerHandle | None = None  # while the peer leaves what we wrote
         self._in_head = True
         self._packet_bytes = 0  # of the head so far, by packets: httptools holds an unfinished header back
         self._field_bytes = 0  # of the head, by its fields: a packet may hold more than the head
@@ -57,6 +58,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self._be_patient()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -75,7 +77,6 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self._field_bytes = 0
         self._upgrades = False
-        self.scope["catena.abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -117,6 +118,21 @@ class Connection(HttpToolsProtocol):
         if not self.transport.is_closing():
             super().on_message_complete()
 
+    def pause_writing(self) -> None:
+        """The peer has stopped reading: whoever writes waits, and after a while the connection is cut."""
+        super().pause_writing()
+        self._be_impatient()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._be_patient()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._be_impatient()
+
     def send_400_response(self, msg: str) -> None:
         """uvicorn's answer to what is not HTTP, in our form."""
         self._refuse(400, "bad_http", "this is not valid HTTP")
@@ -155,6 +171,7 @@ class Connection(HttpToolsProtocol):
             ending = b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(body), body)
             self.transport.write(head + headers + ending)
         self.transport.close()
+        self._be_impatient()
 
     def _arm(self, delay_s: float, act: Callable[[], None]) -> None:
         self._disarm()
@@ -164,3 +181,13 @@ class Connection(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _be_impatient(self) -> None:
+        """Cut the connection unless its peer takes what was written within the time for a body."""
+        if self._unread is None:
+            self._unread = self.loop.call_later(self._limits.settings.body_timeout_s, self.transport.abort)
+
+    def _be_patient(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
