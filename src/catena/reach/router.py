@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 import msgspec
@@ -32,7 +32,12 @@ from catena.core.messages import (
 from catena.core.messages.reply import Collector
 from catena.core.protocols import Embedder, Generator
 from catena.reach.ticket import Appends, Caller, Salts, Ticket
-from catena.run.scheduler import Lease, Scheduler
+
+if TYPE_CHECKING:
+    from catena.run.scheduler import Lease, Scheduler
+
+# The name that stands for `reach.default_model`.
+DEFAULT = "default"
 
 STOPPING_TIME_S = 10.0
 
@@ -62,7 +67,10 @@ class EmbeddedAnswer(Struct, frozen=True):
 
 
 class Router:
-    """Every model call passes here. `guests` are models that live outside the store, such as `echo`."""
+    """Every model call passes here.
+
+    `guests` are models that live outside the store, such as `echo`; the alias `default` means `default_model`.
+    """
 
     def __init__(
         self,
@@ -71,15 +79,20 @@ class Router:
         log: Appends,
         salts: Salts,
         guests: Mapping[str, StoredModel] | None = None,
+        *,
+        default_model: str = "",
     ) -> None:
         self.models = models
         self.scheduler = scheduler
         self.guests = dict(guests or {})
+        self.default_model = default_model
         self._log = log
         self._salts = salts
 
     def resolve(self, name: str) -> StoredModel:
         """The model called `name`. Raises NotFoundError, or IntegrityError if its files changed."""
+        if name == DEFAULT and self.default_model:
+            name = self.default_model
         return self.guests[name] if name in self.guests else self.models.resolve(name)
 
     @asynccontextmanager

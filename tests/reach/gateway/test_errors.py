@@ -145,7 +145,8 @@ async def test_an_unknown_model_is_not_found_by_name_of_the_parameter(door: Door
         ("POST", "/v1//chat/completions", 404, "route_not_found"),
         ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
         ("DELETE", "/v1/models/tiny", 405, "method_not_allowed"),
-        ("GET", "/v1/models/../models", 404, "route_not_found"),
+        ("GET", "/v1/models/../models", 404, "model_not_found"),
+        ("GET", "/v1/./models", 404, "route_not_found"),
     ],
 )
 async def test_a_wrong_address_or_method_is_said_so(door: Door, method: str, path: str, status: int, code: str) -> None:

@@ -6,9 +6,11 @@ import base64
 import struct
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
+import msgspec
 import pytest
-from tests.reach.gateway.conftest import CHECKPOINT, MODEL, Door
+from tests.reach.gateway.conftest import CHECKPOINT, MODEL, Door, Row
 from tests.reach.gateway.test_chat import chunks
 
 from catena.core.messages import Delta, Finished, TokenLogprob, Usage
@@ -98,6 +100,26 @@ async def test_models_are_listed_and_shown_by_name_alias_and_digest(door: Door) 
         assert (shown["id"], shown["catena"]["digest"]) == ("tiny", MODEL.digest)
     missing = await door.get("/v1/models/nope")
     assert (missing.status, missing.error["code"]) == (404, "model_not_found")
+
+
+async def test_the_configured_model_is_shown_with_the_alias_default(make_door: Callable[..., Door]) -> None:
+    door = make_door(default_model="org/tiny:1")
+    row = Row("org/tiny:1", MODEL.digest, (), MODEL.manifest)
+    other = Row("other", "sha256:" + "cd" * 32, (), MODEL.manifest)
+    door.app.services = msgspec.structs.replace(door.app.services, models=lambda: [other, row])
+    listed = (await door.get("/v1/models")).json["data"]
+    assert [(one["id"], one["catena"]["aliases"]) for one in listed] == [("other", []), ("org/tiny:1", ["default"])]
+    assert (await door.get("/v1/models/default")).json["id"] == "org/tiny:1"
+
+
+@pytest.mark.parametrize("name", ["org/tiny:1", "a b", "100%", "模型", "x/../y", "a?b#c"])
+@pytest.mark.parametrize("safe", ["", "/:"])
+async def test_a_model_is_found_by_any_name_percent_encoded(door: Door, name: str, safe: str) -> None:
+    row = Row(name, MODEL.digest, (), MODEL.manifest)
+    door.app.services = msgspec.structs.replace(door.app.services, models=lambda: [row])
+    response = await door.get("/v1/models/" + quote(name, safe=safe))
+    assert response.status == 200
+    assert response.json["id"] == name
 
 
 async def test_receipts_are_listed_shown_proved_and_traced(door: Door) -> None:

@@ -27,7 +27,8 @@ class Dialect(Struct, frozen=True):
 class Route(Struct, frozen=True):
     """One row of the routing table.
 
-    `pattern` is a path whose `{name}` segments match exactly one segment; a last `{name*}` matches the rest.
+    `pattern` is a path whose `{name}` segments match exactly one segment; a last `{name*}` matches the rest,
+    which may not be empty.
     `scope` is what a key must carry (`ask`, `audit`, `metrics`), or None for a route that needs no key.
     """
 
@@ -123,7 +124,10 @@ def _match_segments(pattern: list[str], segments: list[str]) -> dict[str, str] |
             if part != segments[index]:
                 return None
         elif part.endswith("*}"):
-            params[part[1:-2]] = "/".join(unquote(segment) for segment in segments[index:])
+            rest = "/".join(unquote(segment) for segment in segments[index:])
+            if not rest:
+                return None
+            params[part[1:-2]] = rest
         else:
             if not segments[index]:
                 return None

@@ -6,7 +6,7 @@ from catena.reach.gateway.routing import Route
 
 routes = (
     Route("GET", "/v1/models", models.list_models, "ask", OPENAI),
-    Route("GET", "/v1/models/{model}", models.show_model, "ask", OPENAI),
+    Route("GET", "/v1/models/{model*}", models.show_model, "ask", OPENAI),
     Route("POST", "/v1/chat/completions", chat.complete, "ask", OPENAI),
     Route("POST", "/v1/completions", completions.complete, "ask", OPENAI),
     Route("POST", "/v1/embeddings", embeddings.embed, "ask", OPENAI),
