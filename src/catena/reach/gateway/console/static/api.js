@@ -2,6 +2,12 @@
 import { readEvents } from "./sse.js";
 
 const KEY = "catena.key";
+// The OpenAI protocol has names of its own for some of Catena's codes.
+const OWN_CODES = {
+  context_length_exceeded: "context_overflow",
+  invalid_api_key: "unauthenticated",
+  rate_limit_exceeded: "busy",
+};
 
 /** What went wrong: HTTP status (0 if the gateway was not reached), stable code, sentence, hint, receipt if any. */
 export class ApiError extends Error {
@@ -46,6 +52,10 @@ async function ask(path, options) {
   return response;
 }
 
+function ownCode(code) {
+  return OWN_CODES[code] || code;
+}
+
 async function failure(response) {
   let detail = {};
   try {
@@ -53,7 +63,7 @@ async function failure(response) {
   } catch {
     detail = {};
   }
-  const code = typeof detail.code === "string" ? detail.code : String(response.status);
+  const code = typeof detail.code === "string" ? ownCode(detail.code) : String(response.status);
   const hint = typeof detail.hint === "string" ? detail.hint : "";
   const message = typeof detail.message === "string" ? detail.message : "";
   if (response.status === 401) document.dispatchEvent(new CustomEvent("catena:locked"));
@@ -96,7 +106,7 @@ export async function streamChat(body, { signal, onOpen, onSign, onText, onReaso
     const event = JSON.parse(data);
     if (event.error) {
       const { code, message, hint } = event.error;
-      throw new ApiError(event.error.status || 500, code || "engine_failed", message || "", hint || "", receipt);
+      throw new ApiError(event.error.status || 500, ownCode(code || "engine_failed"), message || "", hint || "", receipt);
     }
     end.model = event.model || end.model;
     end.usage = event.usage || end.usage;

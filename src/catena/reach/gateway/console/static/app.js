@@ -70,6 +70,7 @@ class App {
     else if (pathname === "/machine") this.#page = new MachinePage();
     else this.#page = new ReceiptPage(decodeURIComponent(pathname.split("/")[2] || ""));
     if (!this.main.contains(this.#page.element)) fill(this.main, this.#page.element);
+    this.models.element.hidden = pathname !== "/";
     this.main.dataset.page = pathname === "/" ? "chat" : "text";
     this.#page.enter?.();
     this.#entitle();

@@ -23,15 +23,15 @@ function ring(x, isBroken) {
   return `M${middle + 16} ${TOP - 4} L${right} ${TOP} ${ends} L${middle - 12} ${TOP + 5}`;
 }
 
-/** The lower right of a ring, drawn again over the next ring, which makes the two interlock. */
-function overpass(x) {
+/** The lower right of a ring, drawn again over the next ring, which makes the two interlock. Angles in degrees. */
+function overpass(x, from, to) {
   const centreX = x + LINK_WIDTH - RADIUS;
   const centreY = TOP + RADIUS;
   const point = (degrees) => {
     const angle = (degrees * Math.PI) / 180;
     return `${(centreX + RADIUS * Math.cos(angle)).toFixed(2)} ${(centreY + RADIUS * Math.sin(angle)).toFixed(2)}`;
   };
-  return `M${point(30)} A${RADIUS} ${RADIUS} 0 0 1 ${point(86)}`;
+  return `M${point(from)} A${RADIUS} ${RADIUS} 0 0 1 ${point(to)}`;
 }
 
 function sign(state, x, y) {
@@ -59,8 +59,8 @@ export function chainPicture(links) {
   const overpasses = links.slice(0, -1).map(({ state }, index) => svg(
     "g",
     { class: `chain-link ${state}` },
-    svg("path", { class: "chain-gap", d: overpass(xOf(index)) }),
-    svg("path", { class: "chain-ring over", d: overpass(xOf(index)) }),
+    svg("path", { class: "chain-gap over", d: overpass(xOf(index), 40, 76) }),
+    svg("path", { class: "chain-ring over", d: overpass(xOf(index), 34, 82) }),
   ));
   const said = links.map(({ stage, state }) => `${t(`stage.${stage}`)}: ${t(`state.${state}`)}`).join("; ");
   const picture = svg(

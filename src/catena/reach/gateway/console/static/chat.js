@@ -140,6 +140,6 @@ export class ChatPage {
 }
 
 function titleOf(text) {
-  const line = text.trim().split("\n", 1)[0];
+  const line = text.trim().split("\n", 1)[0].replace(/^[#>\-\s]{1,20}|[*`]/g, "") || "…";
   return line.length > TITLE_LENGTH ? `${line.slice(0, TITLE_LENGTH - 1)}…` : line;
 }

@@ -21,7 +21,7 @@ export class Composer {
     });
     this.button = h("button", { type: "submit", class: "send" });
     const form = h("form", { class: "composer", onsubmit: (event) => this.#submit(event) }, this.field, this.button);
-    const hint = h("p", { class: "hint", id: "composer-hint", say: "composer.hint" });
+    const hint = h("p", { class: "hint", id: "composer-hint" }, h("span", { class: "keys", say: "composer.keys" }), " ", h("span", { say: "composer.hint" }));
     this.element = h("div", { class: "composer-area" }, form, hint);
     this.setAnswering(false);
   }

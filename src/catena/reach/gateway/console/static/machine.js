@@ -13,6 +13,7 @@ export class MachinePage {
   constructor() {
     this.state = h("div", { role: "status", class: "machine-state" });
     this.cards = h("div", { class: "cards" });
+    this.devices = h("ul", { class: "sessions" });
     this.sessions = h("ul", { class: "sessions" });
     this.element = h(
       "section",
@@ -21,6 +22,8 @@ export class MachinePage {
       h("p", { class: "lead", say: "machine.lead" }),
       this.state,
       this.cards,
+      h("h2", { say: "machine.devices" }),
+      this.devices,
       h("h2", { say: "machine.sessions" }),
       this.sessions,
     );
@@ -54,38 +57,66 @@ export class MachinePage {
     if (this.#isShown) this.#timer = setTimeout(() => this.#ask(), EVERY_MS);
   }
 
-  #draw(status) {
-    const scheduler = status.scheduler || status;
-    const sessions = scheduler.sessions || [];
-    const machine = status.machine || {};
-    const active = sessions.reduce((total, session) => total + (session.active || 0), 0);
-    const waiting = sessions.reduce((total, session) => total + (session.waiting || 0), 0);
-    const held = sessions.reduce((total, session) => total + (session.memory_bytes || 0), 0);
+  #draw({ scheduler, machine }) {
+    const { sessions, queue, queue_limit: queueLimit } = scheduler;
+    const { memory_bytes: memory, memory_free_bytes: free } = machine;
     fill(
       this.cards,
-      card("machine.active", countText(active)),
-      card("machine.waiting", countText(scheduler.queue ?? scheduler.queue_length ?? waiting)),
-      card("machine.held", bytesText(held), machine.memory_bytes ? held / machine.memory_bytes : null),
-      machine.cores ? card("machine.cores", countText(machine.cores)) : null,
-      machine.memory_free_bytes ? card("machine.free", bytesText(machine.memory_free_bytes)) : null,
+      card("machine.active", countText(total(sessions, "active"))),
+      card("machine.waiting", countText(queue), queue / queueLimit),
+      card("machine.held", bytesText(total(sessions, "memory_bytes"))),
+      card("machine.free", bytesText(free), 1 - free / memory, "machine.used"),
     );
+    fill(this.devices, devicesOf(sessions).map((name) => deviceView(name, sessions, machine)));
     fill(this.sessions, sessions.length ? sessions.map(sessionView) : h("li", { class: "none", say: "machine.idle" }));
   }
 }
 
-function card(key, value, share = null) {
-  const meter = share === null ? null : h("meter", { min: "0", max: "1", value: share, sayLabel: key });
+function total(sessions, name) {
+  return sessions.reduce((sum, session) => sum + session[name], 0);
+}
+
+/** Every device with a model on it, and the processor in any case. */
+function devicesOf(sessions) {
+  return [...new Set(["cpu", ...sessions.map(({ device }) => device)])];
+}
+
+function card(key, value, share = null, shareKey = key) {
+  const meter = share === null ? null : h("meter", { min: "0", max: "1", value: Math.min(1, share || 0), sayLabel: shareKey });
   return h("div", { class: "card" }, h("p", { class: "card-value" }, value), h("p", { class: "card-name", say: key }), meter);
 }
 
-function sessionView(session) {
-  const { model, engine, device, memory_bytes: memory, active = 0, idle_s: idle = 0 } = session;
-  const state = active > 0 ? h("span", { say: ["machine.busy", { n: active }] }) : h("span", { say: ["machine.quiet", { time: () => secondsText(idle) }] });
+function deviceView(name, sessions, machine) {
+  const own = sessions.filter(({ device }) => device === name);
+  const active = total(own, "active");
+  const isProcessor = name === "cpu";
+  const size = isProcessor
+    ? h("span", { say: ["machine.processor", { n: () => countText(machine.cores), memory: bytesText(machine.memory_bytes) }] })
+    : h("span", { say: ["machine.holds", { memory: bytesText(total(own, "memory_bytes")) }] });
   return h(
     "li",
     { class: active > 0 ? "busy" : "" },
-    h("strong", null, typeof model === "string" ? model : model?.name || ""),
-    h("span", { class: "row-detail" }, [engine, device, memory ? bytesText(memory) : ""].filter(Boolean).join(" · ")),
-    h("span", { class: "session-state" }, state),
+    isProcessor ? h("strong", { say: "machine.cpu" }) : h("strong", null, name),
+    h("span", { class: "row-detail" }, size),
+    h("span", { class: "session-state" }, placesOf(active, total(own, "slots"))),
+  );
+}
+
+/** How many of the places for answers at once are taken. */
+function placesOf(active, slots) {
+  return h("span", { say: slots ? ["machine.places", { active: () => countText(active), slots: () => countText(slots) }] : "machine.unused" });
+}
+
+function sessionView({ model, engine, device, memory_bytes: memory, active, waiting, idle_s: idle }) {
+  const quiet = ["machine.quiet", { time: () => secondsText(idle) }];
+  const state = active > 0 ? ["machine.busy", { n: active }] : quiet;
+  const queued = waiting > 0 ? h("span", { say: ["machine.queued", { n: waiting }] }) : null;
+  const parts = [engine, device, memory ? bytesText(memory) : ""];
+  return h(
+    "li",
+    { class: active > 0 ? "busy" : "" },
+    h("strong", null, model),
+    h("span", { class: "row-detail" }, parts.filter(Boolean).join(" · ")),
+    h("span", { class: "session-state" }, h("span", { say: state }), queued && " · ", queued),
   );
 }

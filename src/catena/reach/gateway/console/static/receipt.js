@@ -8,7 +8,12 @@ import { checkProof, isAnswerRecorded } from "./proof.js";
 import { factList, reasonText } from "./facts.js";
 import { errorBox } from "./turn.js";
 
+const OPEN_EVERY_MS = 1500;
+
 export class ReceiptPage {
+  #timer = null;
+  #isShown = false;
+
   constructor(receipt) {
     this.receipt = receipt;
     this.body = h("div", { class: "receipt-body" });
@@ -24,8 +29,14 @@ export class ReceiptPage {
   }
 
   async enter() {
+    this.#isShown = true;
     document.addEventListener("catena:language", this.redraw);
     fill(this.body, h("p", { class: "sign", role: "status" }, h("span", { class: "pulse", "aria-hidden": "true" }), h("span", { say: "receipt.checking" })));
+    await this.#show();
+  }
+
+  /** Look and draw; while the answer is still being given, look again. */
+  async #show() {
     try {
       this.seen = await this.#look();
     } catch (error) {
@@ -33,10 +44,14 @@ export class ReceiptPage {
       return;
     }
     this.draw();
-    document.dispatchEvent(new CustomEvent("catena:say", { detail: `verdict.${this.seen.verdict}` }));
+    const isOpen = this.seen.opened && !this.seen.closed;
+    if (isOpen && this.#isShown) this.#timer = setTimeout(() => this.#show(), OPEN_EVERY_MS);
+    else document.dispatchEvent(new CustomEvent("catena:say", { detail: `verdict.${this.seen.verdict}` }));
   }
 
   leave() {
+    this.#isShown = false;
+    clearTimeout(this.#timer);
     document.removeEventListener("catena:language", this.redraw);
   }
 
@@ -76,7 +91,7 @@ export class ReceiptPage {
   }
 
   #checks() {
-    const { checks, trace } = this.seen;
+    const { checks, links } = this.seen;
     const own = checks.map(({ name, state, why, size, keyName }) => h(
       "li",
       null,
@@ -85,12 +100,7 @@ export class ReceiptPage {
         h("p", { class: "check-name", say: [`check.${name}`, { size: size ?? "", name: keyName ?? "" }] }),
         why && h("p", { class: "help", say: knows(why) ? why : "proof.malformed" })),
     ));
-    const machine = trace.links.map(({ stage, state, reason }) => h(
-      "li",
-      null,
-      badge(state),
-      h("div", null, h("p", { class: "check-name", say: `machineCheck.${stage}` }), reasonText(reason)),
-    ));
+    const machine = links.map(({ stage, state }) => h("li", null, badge(state), h("p", { class: "check-name", say: `machineCheck.${stage}` })));
     return h(
       "div",
       { class: "checks" },

@@ -27,7 +27,7 @@ export class AnswerView {
     this.answering = answering;
     this.actions = actions;
     this.prose = h("div", { class: "prose" });
-    this.thinking = h("div", { class: "prose thinking" });
+    this.thinking = h("div", { class: "thinking" });
     this.thought = h("details", { class: "thought", hidden: true }, h("summary", { say: "turn.thinking" }), this.thinking);
     this.sign = h("p", { class: "sign", hidden: true });
     this.foot = h("div", { class: "foot" });
