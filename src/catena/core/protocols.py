@@ -17,7 +17,8 @@ from catena.core.messages import Embedded, EmbedRequest, Event, GenerateRequest
 class Placement(Struct, frozen=True):
     """Where and how large a session is to be. `threads` never exceeds the cores owned; `context_tokens` 0: the model's.
 
-    `folder` is a private (0700) folder for sockets and caches.
+    `folder` is a private (0700) folder for sockets and caches; `prompt_cache_bytes` bounds what is kept of prompts
+    whose slot was given to another request.
     """
 
     device: str = "cpu"
@@ -25,6 +26,7 @@ class Placement(Struct, frozen=True):
     slots: int = 4
     context_tokens: int = 0
     folder: str = ""
+    prompt_cache_bytes: int = 256 << 20
     adapters: tuple[StoredModel, ...] = ()
 
 

@@ -15,7 +15,7 @@ import anyio.lowlevel
 from msgspec import Struct
 
 from catena.core.clock import monotonic_s
-from catena.core.errors import ContextError, InputError, NotFoundError, UnsupportedError
+from catena.core.errors import ContextError, EngineError, InputError, NotFoundError, ResourceError, UnsupportedError
 from catena.core.ids import new_id
 from catena.core.manifest import Manifest, Provenance, StoredModel
 from catena.core.messages import (
@@ -26,6 +26,8 @@ from catena.core.messages import (
     Finished,
     FinishReason,
     GenerateRequest,
+    Message,
+    Text,
     Timings,
     TokenLogprob,
     Tool,
@@ -39,6 +41,7 @@ from catena.core.protocols import Placement, SessionFacts
 
 CONTEXT_TOKENS = 8192
 SLOTS = 1024
+MAX_LOGPROBS = 20
 _TOKEN = re.compile(r"\s*\S+|\s+")
 
 _MANIFEST = Manifest(
@@ -63,7 +66,9 @@ class Engine:
         return None if model.manifest.format == "echo" else f"echo runs its own model only, not {model.name}"
 
     async def load(self, model: StoredModel, placement: Placement) -> Session:
-        """A session at once; it takes no memory to speak of and any number of requests."""
+        """A session at once; it takes no memory to speak of and any number of requests. ResourceError off the CPU."""
+        if placement.device != "cpu":
+            raise ResourceError(f"echo has no device {placement.device!r} here", hint="use device cpu")
         context_tokens = min(placement.context_tokens or CONTEXT_TOKENS, CONTEXT_TOKENS)
         return Session(SessionFacts("echo 1", placement.device, SLOTS, context_tokens, 0), self.tokens_per_s)
 
@@ -83,12 +88,15 @@ class Session:
     def __init__(self, facts: SessionFacts, tokens_per_s: float) -> None:
         self.facts = facts
         self._interval_s = 1 / tokens_per_s if tokens_per_s else 0.0
+        self._is_closed = False
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event]:
         """The last user message (or the prompt), token by token, the choices in turn.
 
         Raises ContextError, and UnsupportedError for an output format, a logit bias, or endless output.
         """
+        if self._is_closed:
+            raise EngineError("the session is closed")
         plan = self._plan(request)
         started_s = monotonic_s()
         choices = range(request.sampling.num_choices)
@@ -109,7 +117,8 @@ class Session:
         yield Timings(decode_s=monotonic_s() - started_s)
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Nothing is held; later requests are refused."""
+        self._is_closed = True
 
     def _plan(self, request: GenerateRequest) -> _Plan:
         _refuse_unsupported(request)
@@ -152,18 +161,29 @@ def _refuse_unsupported(request: GenerateRequest) -> None:
     sampling = request.sampling
     if sampling.max_tokens is not None and sampling.max_tokens < 1:
         raise InputError("max_tokens must be at least 1", param="max_tokens")
+    if not 1 <= sampling.num_choices <= SLOTS:
+        raise InputError(f"n must be 1 to {SLOTS}", param="n")
+    if "" in sampling.stop:
+        raise InputError("a stop string is empty", param="stop")
+    if sampling.logprobs is not None and not 0 <= sampling.logprobs <= MAX_LOGPROBS:
+        raise InputError(f"logprobs must be 0 to {MAX_LOGPROBS}", param="logprobs")
     wishes = {
         "response_format": request.output.kind != "text",
         "logit_bias": bool(sampling.logit_bias),
         "ignore_eos": sampling.ignore_eos,
         "suffix": isinstance(request, CompletionRequest) and bool(request.suffix),
         "think": isinstance(request, ChatRequest) and bool(request.think),
+        "messages": isinstance(request, ChatRequest) and not all(map(_is_text, request.messages)),
     }
     for name, is_asked in wishes.items():
         if is_asked:
             raise UnsupportedError(f"echo cannot honour {name}", hint="leave it out", param=name)
     if request.adapters:
         raise NotFoundError("echo has no adapters")
+
+
+def _is_text(message: Message) -> bool:
+    return all(isinstance(part, Text) for part in message.parts)
 
 
 def _logprobs(piece: str, num_top: int | None) -> tuple[TokenLogprob, ...]:

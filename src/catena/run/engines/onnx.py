@@ -116,8 +116,10 @@ class Session:
         return Embedded(tuple(vectors), width, usage, Timings(prefill_s=monotonic_s() - started_s))
 
     async def close(self) -> None:
-        """Free the model."""
-        self._runner = None
+        """Free the model once the batch that may be running has ended; later requests are refused."""
+        with anyio.CancelScope(shield=True):
+            async with self._turn:
+                self._runner = None
 
     def _tokenise(self, inputs: tuple[str, ...] | tuple[tuple[int, ...], ...]) -> list[list[int]]:
         return [self._tokenizer.encode(item).ids if isinstance(item, str) else self._wrap(item) for item in inputs]
@@ -133,6 +135,8 @@ class Session:
 
     def _run(self, rows: list[list[int]]) -> NDArray[numpy.float32]:
         """Vectors (rows x width) of one padded batch, normalised."""
+        if self._runner is None:
+            raise EngineError("the session is closed")
         # Shapes: ids and mask rows x tokens, states rows x tokens x width.
         ids = numpy.zeros((len(rows), max(map(len, rows))), dtype=numpy.int64)
         mask = numpy.zeros_like(ids)

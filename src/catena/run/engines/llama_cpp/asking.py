@@ -47,7 +47,9 @@ class Asking(Struct, frozen=True):
 def translate(request: GenerateRequest, header: Header, adapters: tuple[str, ...], slots: int) -> Asking:
     """`request` for a model with this header. Raises UnsupportedError, InputError, NotFoundError for an adapter."""
     sampling = request.sampling
-    if not 1 <= sampling.num_choices <= slots:
+    if sampling.num_choices < 1:
+        raise InputError("n must be at least 1", param="n")
+    if sampling.num_choices > slots:
         raise UnsupportedError(
             f"{sampling.num_choices} choices were asked for; this session makes 1 to {slots} at a time",
             hint="ask several times, or raise run.slots",
@@ -142,6 +144,8 @@ def _sampling(sampling: Sampling, header: Header) -> dict[str, Any]:
         raise InputError("max_tokens must be at least 1", param="max_tokens")
     if sampling.logprobs is not None and not 0 <= sampling.logprobs <= MAX_LOGPROBS:
         raise InputError(f"logprobs must be 0 to {MAX_LOGPROBS}", param="logprobs")
+    if "" in sampling.stop:
+        raise InputError("a stop string is empty", param="stop")
     if header.num_vocabulary and any(not 0 <= token < header.num_vocabulary for token in sampling.logit_bias):
         raise InputError(f"a token id is outside the vocabulary of {header.num_vocabulary}", param="logit_bias")
     body: dict[str, Any] = {
@@ -165,7 +169,9 @@ def _sampling(sampling: Sampling, header: Header) -> dict[str, Any]:
 def _scales(wanted: dict[str, float], loaded: tuple[str, ...]) -> list[dict[str, Any]]:
     for name in wanted:
         if name not in loaded:
-            raise NotFoundError(f"adapter {name!r} is not loaded with this model", hint=f"loaded: {', '.join(loaded)}")
+            raise NotFoundError(
+                f"adapter {name!r} is not loaded with this model", hint=f"loaded: {', '.join(loaded) or 'none'}"
+            )
     return [{"id": index, "scale": wanted.get(name, 0.0)} for index, name in enumerate(loaded)]
 
 

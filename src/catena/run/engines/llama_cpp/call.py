@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from catena.core.errors import EngineError
 
@@ -17,6 +18,10 @@ from catena.core.errors import EngineError
 SILENCE_S = 600.0
 
 Handle = Callable[[bytes, Callable[[bytes], bool]], object]
+
+
+class Refused(Exception):
+    """The library found the request malformed."""
 
 
 class Call:
@@ -37,29 +42,31 @@ class Call:
         """Have the library drop the request at its next chunk: within one token, or one batch of the prompt."""
         self._is_stopped = True
 
-    async def chunks(self) -> AsyncGenerator[bytes]:
-        """Every chunk in order; ValueError if the library refused the body, EngineError if it broke or fell silent."""
-        while True:
-            while self._arrived:
-                yield self._arrived.popleft()
+    async def chunk(self) -> bytes | None:
+        """The next chunk, None after the last; Refused, or EngineError if the library broke or fell silent."""
+        while not self._arrived:
+            if self._failure is not None:
+                raise self._failure
             if self._has_ended:
-                break
+                return None
             self._news.clear()
             try:
                 async with asyncio.timeout(SILENCE_S):
                     await self._news.wait()
             except TimeoutError:
                 raise EngineError(f"llama.cpp has been silent for {SILENCE_S:.0f} s") from None
-        if self._failure is not None:
-            raise self._failure
+        return self._arrived.popleft()
 
     def _run(self, handle: Handle, body: bytes) -> None:
+        failure: Exception | None = None
         try:
             handle(body, self._receive)
-        except (ValueError, RuntimeError) as error:
-            self._failure = error if isinstance(error, ValueError) else EngineError("llama.cpp broke on a request")
+        except ValueError:  # its words may quote the prompt, so they end here
+            failure = Refused()
+        except RuntimeError:
+            failure = EngineError("llama.cpp broke on a request")
         finally:
-            self._post(self._end)
+            self._post(partial(self._end, failure))
 
     def _receive(self, chunk: bytes) -> bool:
         # An exception in here would be swallowed by the library and end the stream as if it were complete.
@@ -82,7 +89,8 @@ class Call:
         self._is_waking = False
         self._news.set()
 
-    def _end(self) -> None:
+    def _end(self, failure: Exception | None) -> None:
+        self._failure = failure
         self._has_ended = True
         self._news.set()
         self._on_end()

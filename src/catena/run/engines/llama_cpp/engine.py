@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import secrets
 import shutil
 import signal
 import tempfile
@@ -12,32 +11,23 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import anyio.to_thread
-import psutil
+import msgspec
 
-from catena.core.errors import EngineError, MissingExtraError, ResourceError
+from catena.core.errors import EngineError, ResourceError
 from catena.core.manifest import StoredModel
 from catena.core.protocols import Placement, SessionFacts
 from catena.core.units import bytes_text
+from catena.run import devices
 from catena.run.engines.llama_cpp.header import Header, read
+from catena.run.engines.llama_cpp.parameters import CONTEXT_STEP, library, parameters
+from catena.run.engines.llama_cpp.rehearsal import rehearse
 from catena.run.engines.llama_cpp.session import Session
 
-try:
-    import xllamacpp
-except ModuleNotFoundError as error:
-    raise MissingExtraError("xllamacpp", "llama") from error
-
-# The wheel has no type stubs.
-_library: Any = xllamacpp
-# A prompt is computed in batches of this many tokens. A request can be dropped, and the other slots get their turn,
-# between two batches; on a CPU larger ones are no faster (docs/decisions/0005-engines.md).
-BATCH_TOKENS = 128
-# The library gives each slot a multiple of this.
-CONTEXT_STEP = 256
-PROMPT_CACHE_MIB = 256
 COMPUTE_BYTES = 64 << 20
+# How long a handler of the library may stand in place of ours.
+_SIGNALS_LOOK_S = 0.001
 # Longest path of a unix socket on Linux is 107 bytes, on macOS 103.
 MAX_SOCKET_PATH = 100
 _loading = threading.Lock()
@@ -70,20 +60,22 @@ def _load(model: StoredModel, placement: Placement) -> Session:
     weights_bytes = sum(entry.size_bytes for entry in model.manifest.files if entry.role == "weights")
     weights_bytes += sum(file.size_bytes for adapter in placement.adapters for file in adapter.manifest.files)
     context_tokens = _context(header, placement)
-    slots, memory_bytes = _fit(model.name, header, weights_bytes, context_tokens, placement.slots)
+    fixed_bytes = weights_bytes + placement.prompt_cache_bytes + COMPUTE_BYTES
+    slots, memory_bytes = _fit(model.name, fixed_bytes, context_tokens * header.cache_token_bytes, placement.slots)
     facts = SessionFacts(
-        engine=f"llama_cpp {_library.__version__}",
+        engine=f"llama_cpp {library.__version__}",
         device="cpu",
         slots=slots,
         context_tokens=context_tokens,
         memory_bytes=memory_bytes,
     )
+    template = header.template if _has_template(model) else ""
+    rehearse(model, template, placement)
     with _private_folder(placement.folder) as folder:
-        params = parameters(model, header, facts, placement.threads, folder)
-        params.lora_adapters = [_adapter(adapter) for adapter in placement.adapters]
+        params = parameters(model.name, model.path("weights"), template, facts, placement, folder)
         with _loading, _signals_kept():
             try:
-                server = _library.Server(params)
+                server = library.Server(params)
             except RuntimeError as error:
                 raise EngineError(
                     f"llama.cpp cannot load {model.name}",
@@ -92,40 +84,15 @@ def _load(model: StoredModel, placement: Placement) -> Session:
     return Session(server, facts, header, tuple(adapter.name for adapter in placement.adapters))
 
 
-def parameters(model: StoredModel, header: Header, facts: SessionFacts, threads: int, folder: Path) -> Any:
-    """The library's settings for a session; its HTTP side listens on a socket in `folder` only, with a random key."""
-    params = _library.CommonParams()
-    params.model.path = str(model.path("weights"))
-    params.model_alias = {model.name}
-    params.n_ctx = facts.slots * -(-facts.context_tokens // CONTEXT_STEP) * CONTEXT_STEP
-    params.n_parallel = facts.slots
-    params.kv_unified = False
-    params.n_batch = params.n_ubatch = BATCH_TOKENS
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
-    params.n_gpu_layers = 0
-    params.fit_params = False
-    params.ctx_shift = False
-    params.prefill_assistant = False
-    params.cache_ram_mib = PROMPT_CACHE_MIB
-    params.verbosity = 0
-    params.hostnames = [str(folder / "llama.sock")]
-    params.api_keys = [secrets.token_urlsafe(32)]
-    params.n_threads_http = 1
-    params.ui = False
-    params.cors_origins = ""
-    params.endpoint_slots = False
-    params.endpoint_metrics = True
-    if any(entry.role == "template" for entry in model.manifest.files):
-        params.chat_template = header.template
-    return params
-
-
 def _header(model: StoredModel) -> Header:
     header = read(model.path("weights"))
-    if any(entry.role == "template" for entry in model.manifest.files):
-        template = model.path("template").read_text(encoding="utf-8")
-        return Header(header.context_tokens, header.cache_token_bytes, header.num_vocabulary, template)
-    return header
+    if not _has_template(model):
+        return header
+    return msgspec.structs.replace(header, template=model.path("template").read_text(encoding="utf-8"))
+
+
+def _has_template(model: StoredModel) -> bool:
+    return any(entry.role == "template" for entry in model.manifest.files)
 
 
 def _context(header: Header, placement: Placement) -> int:
@@ -134,27 +101,18 @@ def _context(header: Header, placement: Placement) -> int:
     return min(trained, -(-wanted // CONTEXT_STEP) * CONTEXT_STEP)
 
 
-def _fit(name: str, header: Header, weights_bytes: int, context_tokens: int, slots: int) -> tuple[int, int]:
+def _fit(name: str, fixed_bytes: int, slot_bytes: int, slots: int) -> tuple[int, int]:
     """How many of `slots` fit in the memory that is free, each with a cache for the whole context; and bytes in all."""
-    free_bytes = psutil.virtual_memory().available
-    cache_bytes = context_tokens * header.cache_token_bytes
+    free_bytes = devices.memory().free_bytes
     for count in range(slots, 0, -1):
-        needed = weights_bytes + count * cache_bytes + COMPUTE_BYTES
+        needed = fixed_bytes + count * slot_bytes
         if needed <= free_bytes:
             return count, needed
-    needed = weights_bytes + cache_bytes + COMPUTE_BYTES
     raise ResourceError(
-        f"{name} needs {bytes_text(needed)} of memory for one request of {context_tokens} tokens, "
+        f"{name} needs {bytes_text(fixed_bytes + slot_bytes)} of memory for one request at full context, "
         f"{bytes_text(free_bytes)} is free",
-        hint="set run.context_tokens lower, or close other programs",
+        hint="set run.context_tokens or run.prompt_cache_bytes lower, or close other programs",
     )
-
-
-def _adapter(model: StoredModel) -> Any:
-    adapter = _library.CommonAdapterLoraInfo()
-    adapter.path = str(model.path("weights"))
-    adapter.scale = 0.0
-    return adapter
 
 
 @contextmanager
@@ -170,16 +128,33 @@ def _private_folder(parent: str) -> Generator[Path]:
 
 @contextmanager
 def _signals_kept() -> Generator[None]:
-    """Undo what the library does to SIGINT and SIGTERM: its handlers would stop itself instead of this process."""
+    """Undo what the library does to SIGINT and SIGTERM: its handlers would stop itself instead of this process.
+
+    It sets them early in a load that may take minutes, so they are looked after until it has ended.
+    """
     if os.name == "nt":
         yield
         return
     libc = ctypes.CDLL(None)
-    kept = {number: ctypes.create_string_buffer(512) for number in (signal.SIGINT, signal.SIGTERM)}
+    kept = {int(number): ctypes.create_string_buffer(512) for number in (signal.SIGINT, signal.SIGTERM)}
     for number, action in kept.items():
-        libc.sigaction(int(number), None, action)
+        libc.sigaction(number, None, action)
+    has_ended = threading.Event()
+
+    def restore() -> None:
+        found = ctypes.create_string_buffer(512)
+        is_last = False
+        while not is_last:
+            is_last = has_ended.wait(_SIGNALS_LOOK_S)
+            for number, action in kept.items():
+                libc.sigaction(number, None, found)
+                if found.raw != action.raw:
+                    libc.sigaction(number, action, None)
+
+    watcher = threading.Thread(target=restore, name="llama-cpp-signals", daemon=True)
+    watcher.start()
     try:
         yield
     finally:
-        for number, action in kept.items():
-            libc.sigaction(int(number), action, None)
+        has_ended.set()
+        watcher.join()

@@ -16,7 +16,7 @@ from catena.core.messages import Event, GenerateRequest, Progress, Timings, Usag
 from catena.core.protocols import SessionFacts
 from catena.run.engines.llama_cpp import grammar, wire
 from catena.run.engines.llama_cpp.asking import Asking, translate
-from catena.run.engines.llama_cpp.call import Call
+from catena.run.engines.llama_cpp.call import Call, Refused
 from catena.run.engines.llama_cpp.choices import Choices
 from catena.run.engines.llama_cpp.header import Header
 from catena.run.engines.llama_cpp.slots import Slots
@@ -36,6 +36,7 @@ class Session:
         self._adapters = adapters
         self._threads = ThreadPoolExecutor(facts.slots, thread_name_prefix="llama-cpp")
         self._tried: dict[str, None] = {}
+        self._is_closed = False
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event]:
         """Events of one request; closing the generator frees the slot within one token, or one batch of the prompt.
@@ -43,20 +44,21 @@ class Session:
         Raises ContextError, UnsupportedError, InputError, NotFoundError (an adapter) before any event but Progress,
         EngineError when the library broke.
         """
+        self._check_open()
         asking = translate(request, self._header, self._adapters, self.facts.slots)
         if asking.grammar is not None:
             await self._try(asking.grammar)
         if not self.slots.try_take(asking.num_choices):
             yield Progress("queued")
-            await self.slots.take(asking.num_choices)
+            await self._take(asking.num_choices)
         call = self._start(asking)
         choices = Choices(asking)
         usage, timings = Usage(0, 0), Timings()
         try:
-            async for raw in call.chunks():
+            while (raw := await call.chunk()) is not None:
                 chunk = wire.decode(raw)
                 if chunk.error is not None:
-                    raise wire.error_from(chunk.error, asking.max_tokens)
+                    raise wire.error_from(chunk.error, asking.max_tokens, self.facts.context_tokens)
                 if chunk.prompt_progress is not None:
                     progress = chunk.prompt_progress
                     self._check_context(progress.total, asking)
@@ -70,8 +72,8 @@ class Session:
                     usage = _add_usage(usage, chunk.usage)
                 if chunk.timings is not None:
                     timings = _longest(timings, chunk.timings)
-        except ValueError as error:
-            raise _refusal(asking) from error
+        except Refused:
+            raise _refusal(asking) from None
         finally:
             call.stop()
         choices.check_finished()
@@ -79,14 +81,15 @@ class Session:
         yield timings
 
     async def close(self) -> None:
-        """Let running calls end, then free the model; an EngineError says that one did not end in time."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Refuse new requests, let running calls end, then free the model; EngineError if one did not end in time."""
+        self._is_closed = True
         with anyio.CancelScope(shield=True):
             try:
                 with anyio.fail_after(CLOSING_TIME_S):
                     await self.slots.take(self.slots.total)
             except TimeoutError:
                 raise EngineError("llama.cpp did not let go of a request") from None
+            self._threads.shutdown(wait=False)
             server, self._server = [self._server], None
             # The library's destructor waits for its threads; not on the event loop.
             await anyio.to_thread.run_sync(server.clear)
@@ -94,6 +97,16 @@ class Session:
     def metrics(self) -> str:
         """The library's own counters, in Prometheus text."""
         return str(self._server.handle_metrics())
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise EngineError("the session is closed")
+
+    async def _take(self, count: int) -> None:
+        await self.slots.take(count)
+        if self._is_closed:
+            self.slots.give(count)
+            self._check_open()
 
     def _start(self, asking: Asking) -> Call:
         server = self._server
@@ -113,14 +126,14 @@ class Session:
             return
         body = {"prompt": "a", "max_tokens": 2, "temperature": 0, "stream": True, "grammar": trial}
         asking = Asking(body, is_chat=False, num_choices=1, max_tokens=2, logprobs=None)
-        await self.slots.take(1)
+        await self._take(1)
         call = self._start(asking)
         answer = ""
         try:
-            async for raw in call.chunks():
+            while (raw := await call.chunk()) is not None:
                 answer += "".join(piece.text for piece in wire.decode(raw).choices)
-        except ValueError as error:
-            raise _refusal(asking) from error
+        except Refused:
+            raise _refusal(asking) from None
         finally:
             call.stop()
         if not answer or not grammar.WITNESS.startswith(answer):

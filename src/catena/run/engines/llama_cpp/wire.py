@@ -77,7 +77,6 @@ class Failure(Struct, frozen=True):
     code: int = 500
     type: str = ""
     n_prompt_tokens: int = 0
-    n_ctx: int = 0
 
 
 class Chunk(Struct, frozen=True):
@@ -99,10 +98,10 @@ def decode(raw: bytes) -> Chunk:
         raise EngineError("llama.cpp sent a chunk that cannot be read") from error
 
 
-def error_from(failure: Failure, max_tokens: int | None) -> CatenaError:
+def error_from(failure: Failure, max_tokens: int | None, context_tokens: int) -> CatenaError:
     """The library's error as one of ours. Its message is left out: it may quote the prompt."""
     if failure.type == "exceed_context_size_error":
-        return ContextError(failure.n_prompt_tokens + (max_tokens or 1), failure.n_ctx)
+        return ContextError(failure.n_prompt_tokens + (max_tokens or 1), context_tokens)
     if failure.code < 500:
         return InputError(
             "llama.cpp refused the request",
