@@ -13,22 +13,38 @@ from urllib.parse import urlsplit
 import msgspec
 
 from catena.core.errors import (
+    AuditError,
     BusyError,
     CatenaError,
+    ConflictError,
+    EngineError,
     ExpiredError,
     ForbiddenError,
     InputError,
+    IntegrityError,
     NetworkError,
     NotFoundError,
+    RefusedError,
+    ResourceError,
+    TooLargeError,
     UnauthenticatedError,
+    UnsupportedError,
 )
 
 ADDRESS_FILE = "gateway.json"
+# By the code in the body; where a protocol has a name of its own for it, by the status.
+_KINDS: dict[str, type[CatenaError]] = {
+    kind.code: kind
+    for kind in (AuditError, EngineError, IntegrityError, RefusedError, ResourceError, TooLargeError, UnsupportedError)
+}
 _ERRORS: dict[int, type[CatenaError]] = {
     400: InputError,
     401: UnauthenticatedError,
     403: ForbiddenError,
     404: NotFoundError,
+    409: ConflictError,
+    413: TooLargeError,
+    503: ResourceError,
     504: ExpiredError,
 }
 
@@ -95,20 +111,8 @@ def stream(
     connection = connect(url, timeout_s)
     try:
         connection.request("POST", path, msgspec.json.encode(body), _headers(key, has_body=True))
-        answer = connection.getresponse()
-        lower = {name.lower(): value for name, value in answer.getheaders()}
-        if answer.status >= 400:
-            raise _error(Response(answer.status, lower, _decode(lower, answer.read())))
-        yield Response(answer.status, lower, None)
-        while line := answer.readline():
-            if line.startswith(b":"):
-                yield line[1:].decode(errors="replace").strip()
-            elif line.startswith(b"data:"):
-                data = line[5:].strip()
-                if data == b"[DONE]":
-                    return
-                yield _event(data, lower)
-        raise NetworkError("the answer was cut before its end", hint="ask again")
+        with connection.getresponse() as answer:
+            yield from _read_stream(answer)
     except TimeoutError:
         raise ExpiredError(f"the gateway at {url} fell silent for {timeout_s:.0f} s") from None
     except (OSError, http.client.HTTPException) as error:
@@ -117,11 +121,27 @@ def stream(
         connection.close()
 
 
+def _read_stream(answer: http.client.HTTPResponse) -> Generator[Response | str | Any]:
+    lower = {name.lower(): value for name, value in answer.getheaders()}
+    if answer.status >= 400:
+        raise _error(Response(answer.status, lower, _decode(lower, answer.read())))
+    yield Response(answer.status, lower, None)
+    while line := answer.readline():
+        if line.startswith(b":"):
+            yield line[1:].decode(errors="replace").strip()
+        elif line.startswith(b"data:"):
+            data = line[5:].strip()
+            if data == b"[DONE]":
+                return
+            yield _event(data, lower)
+    raise NetworkError("the answer was cut before its end", hint="ask again")
+
+
 def _event(data: bytes, headers: dict[str, str]) -> Any:
-    event = msgspec.json.decode(data)
+    event = _parse(data)
     if isinstance(event, dict) and "error" in event:
-        detail = event["error"]
-        raise _error(Response(int(detail.get("status", 500)), headers, event))
+        status = _detail(event).get("status")
+        raise _error(Response(status if isinstance(status, int) else 500, headers, event))
     return event
 
 
@@ -155,13 +175,27 @@ def _headers(key: str | None, *, has_body: bool) -> dict[str, str]:
 
 def _decode(headers: dict[str, str], raw: bytes) -> Any:
     is_json = headers.get("content-type", "").startswith("application/json")
-    return msgspec.json.decode(raw) if is_json and raw else None
+    return _parse(raw) if is_json and raw else None
+
+
+def _parse(raw: bytes) -> Any:
+    try:
+        return msgspec.json.decode(raw)
+    except msgspec.DecodeError:
+        raise NetworkError("what answered is not a gateway: it sent no valid JSON") from None
+
+
+def _detail(body: Any) -> dict[str, Any]:
+    detail = body.get("error") if isinstance(body, dict) else None
+    return detail if isinstance(detail, dict) else {}
 
 
 def connect(url: str, timeout_s: float) -> http.client.HTTPConnection:
     """A connection to a loopback `url`. Raises ForbiddenError for any other address: nothing leaves this machine."""
     parts = urlsplit(url)
     host = parts.hostname or ""
+    if parts.scheme != "http":
+        raise ForbiddenError(f"{url!r} is not an http address", hint="only this machine is asked")
     if host != "localhost":
         try:
             is_loopback = ipaddress.ip_address(host).is_loopback
@@ -173,14 +207,15 @@ def connect(url: str, timeout_s: float) -> http.client.HTTPConnection:
 
 
 def _error(response: Response) -> CatenaError:
-    body = response.body if isinstance(response.body, dict) else {}
-    detail = body.get("error", {})
+    detail = _detail(response.body)
     message = str(detail.get("message") or f"the gateway answered with status {response.status}")
     error: CatenaError
     if response.status == 429:
-        error = BusyError(message, retry_after_s=float(response.headers.get("retry-after", "1")))
+        seconds = response.headers.get("retry-after", "")
+        error = BusyError(message, retry_after_s=float(seconds) if seconds.isdecimal() else 1.0)
     else:
-        error = _ERRORS.get(response.status, CatenaError)(message)
+        kind = _KINDS.get(str(detail.get("code"))) or _ERRORS.get(response.status, CatenaError)
+        error = kind(message, hint=str(detail.get("hint") or ""))
     error.receipt = response.headers.get("catena-receipt")
     return error
 

@@ -16,5 +16,6 @@ export const REASONS = {
   "the closing record is proved by the log": "日志证明了这条结束记录",
   "the record of the decision is not proved by the log": "日志不能证明这条决定记录",
   "the decision was recorded before anything was computed": "决定在计算之前就已写入记录",
+  "the opening record is in the tree that this machine's key signed": "开头的记录在本机密钥签名的日志树中",
   "both records are in the tree that this machine's key signed": "两条记录都在本机密钥签名的日志树中",
 };

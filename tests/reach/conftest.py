@@ -1,0 +1,10 @@
+"""Async tests of this room run on asyncio, as the gateway does."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
