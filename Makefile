@@ -23,7 +23,7 @@ bench: .venv/.ready-dev
 	for bench in $(BENCHES); do $(VENV)/python bench/$$bench.py || exit 1; done
 
 docs: .venv/.ready-dev
-	$(VENV)/python docs/tree.py
+	$(VENV)/python -m tests.rules.tree
 	$(VENV)/python -m tests.clients.reference
 
 .venv/.ready: requirements.txt pyproject.toml

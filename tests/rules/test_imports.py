@@ -151,7 +151,11 @@ def test_each_contract_can_break(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stdout + done.stderr
     for name in BROKEN:
         assert any(line.startswith(name) and "BROKEN" in line for line in done.stdout.splitlines()), name
-    for words in ("catena.utils", "catena.core is not allowed", "catena.use.agents is not allowed to import catena.run"):
+    for words in (
+        "catena.utils",
+        "catena.core is not allowed",
+        "catena.use.agents is not allowed to import catena.run",
+    ):
         assert words in done.stdout
 
 
