@@ -9,7 +9,7 @@ import shutil
 import stat
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from catena.core.clock import monotonic_s
@@ -31,8 +31,12 @@ class Blobs:
         self._files = self.root / "sha256"
         self._drafts = self.root / "drafts"
         with told(self.root):
-            self._files.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._drafts.mkdir(mode=0o700, exist_ok=True)
+            is_new = not self._drafts.exists()
+            for folder in (self.root, self._files, self._drafts):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if is_new:
+                sync_folder(self.root)
+                sync_folder(home)
 
     def path(self, digest: str) -> Path:
         """Where the file with this digest is, or would be. Raises IntegrityError for what is no digest."""
@@ -91,10 +95,10 @@ class Blobs:
                 yield folder
         except CatenaError as error:
             if error.code not in ("network", "cancelled", "expired"):
-                shutil.rmtree(folder, ignore_errors=True)
+                clear(folder)
             raise
         else:
-            shutil.rmtree(folder, ignore_errors=True)
+            clear(folder)
         finally:
             os.close(descriptor)
 
@@ -110,6 +114,18 @@ class Blobs:
                     yield folder
                 finally:
                     os.close(descriptor)
+
+
+def clear(folder: Path) -> None:
+    """Remove a draft folder whose lock is held: the lock goes last, so that nobody else is in while files go."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != "lock":
+            path.unlink(missing_ok=True)
+    (folder / "lock").unlink(missing_ok=True)
+    with suppress(OSError):  # somebody may have come in already
+        folder.rmdir()
 
 
 def sync_file(path: Path) -> None:
@@ -166,10 +182,8 @@ def _lock(path: Path, mode: int, wait_s: float) -> int:
                     "another process is at work on the same files", retry_after_s=10, hint="wait until it has ended"
                 ) from None
             time.sleep(_POLL_S)
-    try:
+    with suppress(FileNotFoundError):
         if path.stat().st_ino == os.fstat(descriptor).st_ino:
             return descriptor
-    except FileNotFoundError:
-        pass
     os.close(descriptor)
     return -1

@@ -132,6 +132,15 @@ class Manifests:
         raise NotFoundError("there is no such model here", hint=f"{hint} `catena pull` fetches one", param="model")
 
 
+def check_name_of(named: Named, manifest: Manifest) -> None:
+    """A name is not signed, but the manifest it points to holds it. Raises IntegrityError if they differ."""
+    if manifest.name != named.name:
+        raise IntegrityError(
+            f"the name {named.name!r} points to the manifest of another model: catena.db was changed",
+            hint=f"`catena rm {named.name}`, and pull it again",
+        )
+
+
 def digest_of(data: bytes) -> str:
     """The digest of `data` in the form that manifests and records use."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"

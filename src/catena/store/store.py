@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from catena.core.errors import IntegrityError, NotFoundError
+from catena.core.errors import NotFoundError
 from catena.core.manifest import Manifest, StoredModel
 from catena.core.settings import StoreSettings
-from catena.store.blobs import Blobs, told
+from catena.store.blobs import Blobs, clear, told
 from catena.store.database import Database
-from catena.store.manifests import Manifests, Named
+from catena.store.manifests import Manifests, Named, check_name_of
 from catena.store.pull import Puller
 from catena.store.rows import Collected, Progress, Pulled, Row, silent
 from catena.store.seals import Seals
@@ -52,11 +51,10 @@ class Store:
             manifest = self.manifest(digest)
             paths = {entry.name: self._blobs.path(entry.digest) for entry in manifest.files}
             model = self._models[digest] = StoredModel(manifest, digest, paths)
-        if named and model.manifest.name != name:
-            raise IntegrityError(
-                f"the name {name!r} points to the manifest of another model: catena.db was changed",
-                hint=f"`catena rm {name}`, and pull it again",
-            )
+        if named:
+            check_name_of(named, model.manifest)
+        else:
+            self._check_kept(model.manifest, digest)
         for entry in model.manifest.files:
             self._seals.check(model.paths[entry.name], entry.digest, entry.name)
         return model
@@ -71,10 +69,12 @@ class Store:
     def check_files(self, digest: str, *, is_full: bool, progress: Callable[[Progress], None] | None = None) -> None:
         """Compare the files of the model with this manifest digest: cheaply, or byte for byte.
 
-        A file that is whole though it was touched is taken back into use by a full check. Raises IntegrityError,
-        NotFoundError.
+        A file that is whole though it was touched is taken back into use by a full check. Raises IntegrityError;
+        NotFoundError if there is no such manifest, or its model was removed and its files collected.
         """
-        for entry in self.manifest(digest).files:
+        manifest = self.manifest(digest)
+        self._check_kept(manifest, digest)
+        for entry in manifest.files:
             path = self._blobs.path(entry.digest)
             if is_full:
                 self._seals.check_whole(path, entry.digest, entry.name, progress or silent)
@@ -125,11 +125,20 @@ class Store:
                     if path.is_file() and path.name != "lock":
                         num_files, num_bytes = num_files + 1, num_bytes + path.stat().st_size
                 if not is_dry:
-                    shutil.rmtree(folder)
+                    clear(folder)
         return Collected(num_files, num_bytes)
 
+    def _check_kept(self, manifest: Manifest, digest: str) -> None:
+        """Tell a file that was collected, because no name needed it any more, from one that is missing."""
+        if all(self._blobs.path(entry.digest).exists() for entry in manifest.files):
+            return
+        if all(named.digest != digest for named in self._manifests.names()):
+            raise NotFoundError(f"{manifest.name} was removed from this machine", hint="pull it again", param="model")
+
     def _row(self, named: Named) -> Row:
-        return _row(named, self._manifests.read(named.digest))
+        manifest = self._manifests.read(named.digest)
+        check_name_of(named, manifest)
+        return _row(named, manifest)
 
 
 def _row(named: Named, manifest: Manifest) -> Row:

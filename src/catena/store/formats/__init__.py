@@ -40,6 +40,11 @@ class Format(Protocol):
         ...
 
 
+def plain_text(text: str, max_length: int = 200) -> str:
+    """What of a text from a stranger's file may go into a manifest and onto a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:max_length]).strip()
+
+
 def names() -> list[str]:
     """Every format, sorted."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))

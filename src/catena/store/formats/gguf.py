@@ -7,6 +7,7 @@ ggml/src/ggml-common.h of llama.cpp; their numbers and those of `general.file_ty
 from __future__ import annotations
 
 import math
+import re
 import struct
 from collections import Counter
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from msgspec import Struct
 
 from catena.core.errors import FormatError, UnsupportedError
 from catena.core.manifest import Signature, Task, TensorSpec
-from catena.store.formats import Facts, Value
+from catena.store.formats import Facts, Value, plain_text
 from catena.store.window import Window, opened
 
 COMPANIONS: Mapping[str, str] = {"chat_template.jinja": "template"}
@@ -25,15 +26,19 @@ MAX_ENTRIES = 65_536
 MAX_HEADER_BYTES = 1 << 30
 MAX_KEY_BYTES = 65_535
 MAX_NAME_BYTES = 256
+MAX_NUMBER = 1 << 31
 # What is kept in memory: texts up to this length, arrays up to these, and all of them together.
 KEPT_TEXT_BYTES = 1 << 20
 KEPT_NUMBERS, KEPT_TEXTS = 4096, 256
 KEPT_BYTES = 16 << 20
+# What a number, or the shortest text, costs in Python.
+NUMBER_BYTES = 32
 # Texts in arrays are stepped over one by one; a vocabulary has some 250,000.
 MAX_TEXTS = 4_000_000
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
+_ARCHITECTURE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Kind(NamedTuple):
@@ -169,7 +174,8 @@ class Header(Struct, frozen=True):
     @property
     def quantisation(self) -> str:
         """What `general.file_type` says, else the type that most bytes have."""
-        named = FILE_TYPES.get(self.metadata.get("general.file_type", -1), "-")
+        number = self.metadata.get("general.file_type")
+        named = FILE_TYPES.get(number, "-") if isinstance(number, int) else "-"
         if named != "-":
             return named
         sizes = Counter[str]()
@@ -183,18 +189,17 @@ class Header(Struct, frozen=True):
         return value if isinstance(value, str) else ""
 
     def number(self, key: str, default: int = 0) -> int:
-        """The whole number under the architecture's `key`; of a list the greatest."""
+        """The whole number under the architecture's `key`; of a list the greatest. Raises FormatError if it is
+        negative, or MAX_NUMBER or more."""
         value = self.metadata.get(f"{self.architecture}.{key}", default)
-        if isinstance(value, list) and value:
-            value = max(value)
-        return value if isinstance(value, int) else default
+        return max((_checked(key, each) for each in _whole(value)), default=default)
 
     def per_layer(self, key: str, default: int) -> tuple[int, ...]:
         """The whole number under the architecture's `key` for each layer; at most MAX_ENTRIES layers."""
         value = self.metadata.get(f"{self.architecture}.{key}", default)
         if isinstance(value, list):
-            return tuple(each for each in value if isinstance(each, int))
-        return (value if isinstance(value, int) else default,) * min(self.num_layers, MAX_ENTRIES)
+            return tuple(_checked(key, each) for each in _whole(value))
+        return (self.number(key, default),) * min(self.num_layers, MAX_ENTRIES)
 
     def _head_width(self) -> int:
         return self.embedding_width // max(1, max(self.num_heads, default=1))
@@ -226,8 +231,8 @@ def describe(paths: Mapping[str, Path]) -> Facts:
         "embedding_width": header.embedding_width,
         "layers": header.num_layers,
         "vocabulary": header.num_vocabulary,
-        "title": header.text("general.name"),
-        "alpha": float(header.metadata.get("adapter.lora.alpha", 0.0)) if task == "adapter" else 0.0,
+        "title": plain_text(header.text("general.name")),
+        "alpha": _alpha(header) if task == "adapter" else 0.0,
         "pooling": {1: "mean", 2: "cls", 3: "last", 4: "rank"}.get(header.number("pooling_type"), ""),
     }
     template = header.chat_template or None
@@ -235,7 +240,7 @@ def describe(paths: Mapping[str, Path]) -> Facts:
         template = _template(paths["template"])
     return Facts(
         task=task,
-        licence=header.text("general.license") or header.text("general.license.name") or "unknown",
+        licence=plain_text(header.text("general.license") or header.text("general.license.name")) or "unknown",
         signature=_signature(task, header),
         values={key: value for key, value in values.items() if value},
         chat_template=template if task == "generate" else None,
@@ -244,14 +249,14 @@ def describe(paths: Mapping[str, Path]) -> Facts:
 
 def _task(header: Header) -> Task:
     kind = header.text("general.type") or "model"
-    if not header.architecture:
+    if not _ARCHITECTURE.fullmatch(header.architecture):
         raise FormatError("the GGUF header names no architecture")
     if kind == "adapter":
         if header.text("adapter.type") != "lora":
             raise UnsupportedError("this GGUF adapter is not a LoRA")
         return "adapter"
     if kind != "model" or header.architecture == "clip":
-        raise UnsupportedError(f"this GGUF file is a part of a model ({kind}), not a model")
+        raise UnsupportedError(f"this GGUF file is a part of a model ({plain_text(kind)}), not a model")
     if not header.tensors or header.context_tokens < 1:
         raise FormatError("the GGUF header has no tensors or no context length")
     if header.metadata.get("split.count", 0) not in (0, 1):
@@ -339,12 +344,12 @@ class _Reading:
         if kind not in _SCALARS:
             raise FormatError(f"the GGUF header has a value of type {kind}")
         letter = _SCALARS[kind]
+        self._keep(NUMBER_BYTES * length)
         if letter == "?":
             bools = self._take(f"{length}B")
             if any(value > 1 for value in bools):
                 raise FormatError("the GGUF header has a bool that is neither 0 nor 1")
             return [value == 1 for value in bools]
-        self._keep(8 * length)
         return list(self._take(f"{length}{letter}"))
 
     def _texts(self, length: int) -> list[str] | Long:
@@ -375,7 +380,7 @@ class _Reading:
         if length > KEPT_TEXT_BYTES:
             self._skip(length)
             return Long(length)
-        self._keep(length)
+        self._keep(length + NUMBER_BYTES)
         data = self._window.read(self._offset, length)
         self._skip(length)
         # A template or token text with a stray byte is still of use; keys and names are not.
@@ -446,6 +451,25 @@ class _Reading:
         self._kept_bytes += num_bytes
         if self._kept_bytes > KEPT_BYTES:
             raise FormatError("the GGUF header holds more than a header should")
+
+
+def _whole(value: Any) -> list[int]:
+    """The whole numbers in a value that may be anything."""
+    values = value if isinstance(value, list) else [value]
+    return [each for each in values if isinstance(each, int) and not isinstance(each, bool)]
+
+
+def _checked(key: str, number: int) -> int:
+    if not 0 <= number < MAX_NUMBER:
+        raise FormatError(f"the GGUF header has {number} for {key}")
+    return number
+
+
+def _alpha(header: Header) -> float:
+    alpha = header.metadata.get("adapter.lora.alpha", 0.0)
+    if not isinstance(alpha, float) or not math.isfinite(alpha):
+        raise FormatError("the GGUF header has an alpha that is no number")
+    return alpha
 
 
 def _alignment(metadata: Mapping[str, Any]) -> int:

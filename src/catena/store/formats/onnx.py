@@ -10,14 +10,14 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from catena.core.errors import FormatError, UnsupportedError
 from catena.core.manifest import Signature, Task, TensorSpec
-from catena.store.formats import Facts, Value
+from catena.store.formats import Facts, Value, plain_text
 from catena.store.window import Window, opened
 
 COMPANIONS: Mapping[str, str] = {
@@ -25,15 +25,18 @@ COMPANIONS: Mapping[str, str] = {
     "config.json": "config",
     "1_Pooling/config.json": "pooling",
 }
-MAX_FIELDS = 4_000_000
+MAX_FIELDS = 2_000_000
 MAX_DEPTH = 16
-MAX_TEXT_BYTES = 4096
+MAX_TEXT_BYTES = 1024
+MAX_WEIGHTS = 131_072
 MAX_DIMENSIONS = 64
 MAX_PORTS = 4096
 MAX_JSON_BYTES = 1 << 20
+MAX_TOKENIZER_BYTES = 64 << 20
 # Text encoders have no other inputs than these.
 TEXT_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 HIDDEN = "last_hidden_state"
+_Value = TypeVar("_Value", str, int, bool)
 
 
 class Dtype(NamedTuple):
@@ -113,22 +116,20 @@ def describe(paths: Mapping[str, Path]) -> Facts:
     if task != "predict" and "tokenizer" not in paths:
         raise FormatError("this ONNX model reads text, but no tokenizer.json lies beside it")
     if "tokenizer" in paths:
-        _object(paths["tokenizer"], max_bytes=64 << 20)
-    width = graph.outputs[0].shape[-1] if graph.outputs and graph.outputs[0].shape else -1
-    if width < 1 and isinstance(config.get("hidden_size"), int):
-        width = int(config["hidden_size"])
-    context = config.get("max_position_embeddings")
+        _object(paths["tokenizer"], max_bytes=MAX_TOKENIZER_BYTES)
     values: dict[str, Value] = {
-        "architecture": str(config.get("model_type", "")),
+        "architecture": plain_text(_get(config, "model_type", str, "")),
         "parameters": sum(graph.num_elements.values()),
         "quantisation": max(graph.num_bytes, key=lambda name: graph.num_bytes[name], default=""),
         "opset": graph.opsets.get("", 0),
         "nodes": graph.num_nodes,
     }
     if task != "predict":
-        values["context_tokens"] = context if isinstance(context, int) and context > 0 else 0
+        values["context_tokens"] = max(0, _get(config, "max_position_embeddings", int, 0))
     if task == "embed":
-        values["embedding_width"] = max(width, 0)
+        hidden = next(port for port in graph.outputs if port.name == HIDDEN)
+        width = hidden.shape[-1] if hidden.shape else -1
+        values["embedding_width"] = width if width > 0 else max(0, _get(config, "hidden_size", int, 0))
         values["pooling"] = _pooling(_object(paths["pooling"])) if "pooling" in paths else ""
     return Facts(
         task=task,
@@ -149,25 +150,32 @@ def _task(graph: Graph) -> Task:
     return "predict"
 
 
-def _pooling(config: Mapping[str, Any]) -> str:
+def _pooling(config: Mapping[str, msgspec.Raw]) -> str:
     """How a sentence-transformers pooling configuration says that tokens become one vector."""
-    modes = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
-    chosen = [name for key, name in modes.items() if config.get(key) is True]
-    others = [key for key, value in config.items() if key.startswith("pooling_mode") and value is True]
-    if len(chosen) != 1 or len(others) != 1:
+    modes = [key for key in config if key.startswith("pooling_mode") and _get(config, key, bool, False)]
+    known = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
+    if len(modes) != 1 or modes[0] not in known:
         raise UnsupportedError("the model pools in a way that is not known here", hint="known are cls and mean")
-    return chosen[0]
+    return known[modes[0]]
 
 
-def _object(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
-    """The JSON object in a small file. Raises FormatError."""
+def _object(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> dict[str, msgspec.Raw]:
+    """The JSON object in a file, checked throughout but not built: each value is its bytes. Raises FormatError."""
     with opened(path) as window:
         if window.size > max_bytes:
             raise FormatError("a JSON file beside the model is too large")
         try:
-            return msgspec.json.decode(window.read(0, window.size), type=dict[str, Any])
+            return msgspec.json.decode(window.read(0, window.size), type=dict[str, msgspec.Raw])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise FormatError("a JSON file beside the model is no JSON object") from None
+
+
+def _get(config: Mapping[str, msgspec.Raw], key: str, kind: type[_Value], default: _Value) -> _Value:
+    """The value under `key` if it is of this kind, else the default."""
+    try:
+        return msgspec.json.decode(config[key], type=kind) if key in config else default
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return default
 
 
 class _Reading:
@@ -219,6 +227,8 @@ class _Reading:
                     self._node(field, depth)
                 case 5:
                     weights.add(self._tensor(field))
+                    if len(weights) > MAX_WEIGHTS:
+                        raise FormatError("the ONNX graph has too many weights")
                 case 11:
                     inputs.append(self._port(field))
                 case 12:
@@ -345,9 +355,12 @@ class _Reading:
         if field.end - field.start > MAX_TEXT_BYTES:
             raise FormatError("the ONNX model has a name that is too long")
         try:
-            return self._window.read(field.start, field.end - field.start).decode()
+            text = self._window.read(field.start, field.end - field.start).decode()
         except UnicodeDecodeError:
             raise FormatError("the ONNX model has a name that is not UTF-8") from None
+        if not text.isprintable():
+            raise FormatError("the ONNX model has a name that cannot be printed")
+        return text
 
     def _fields(self, start: int, end: int) -> Iterator[_Field]:
         """The fields of the message in this range. Raises FormatError if they do not fit in it exactly."""

@@ -15,6 +15,7 @@ from catena.core.manifest import FileEntry, Manifest, Provenance
 from catena.core.settings import StoreSettings
 from catena.store import formats
 from catena.store.blobs import Blobs
+from catena.store.formats import plain_text
 from catena.store.manifests import Manifests, Named, digest_of
 from catena.store.offers import Offer, catalogue, near, offer_of
 from catena.store.pull import local, wheel
@@ -70,15 +71,15 @@ class Puller:
             return self._commit(manifest, unpacked.files, unpacked.size_bytes)
 
     def _pull_path(self, source: str, name: str | None, report: Report) -> Committed:
-        path = Path(source.removeprefix("file:")).expanduser()
-        if not path.exists():
-            raise _nowhere(source)
-        path = path.resolve()
+        try:
+            path = Path(source.removeprefix("file:")).expanduser().resolve(strict=True)
+        except (OSError, RuntimeError, ValueError):
+            raise _nowhere(source) from None
         chosen = local.choose(path)
         name = name or name_of(path)
         with self._blobs.drafting(_key(str(path)), self._settings.pull_timeout_s) as folder:
             staged = local.take(chosen, folder, self._settings, report)
-            manifest = _manifest(name, chosen.format, staged, Provenance(f"file:{path.name}"))
+            manifest = _manifest(name, chosen.format, staged, Provenance(f"file:{plain_text(path.name)}"))
             return self._commit(manifest, staged, 0)
 
     def _known(self, offer: Offer, entries: tuple[FileEntry, ...]) -> Manifest | None:

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import re
+import stat
 from pathlib import Path
 
 from msgspec import Struct
@@ -14,6 +15,7 @@ from catena.core.errors import ConflictError, InputError, NotFoundError, TooLarg
 from catena.core.settings import StoreSettings
 from catena.store import formats, seals
 from catena.store.blobs import open_regular
+from catena.store.formats import plain_text
 from catena.store.pull.staging import Staged, stage
 from catena.store.rows import How, Progress, Report
 
@@ -39,9 +41,12 @@ def choose(path: Path) -> Chosen:
     Raises NotFoundError, FormatError, UnsupportedError; InputError for anything but plain files and folders.
     """
     folder = path if path.is_dir() else path.parent
-    weights = _weights_in(path) if path.is_dir() else path
+    try:
+        weights = _weights_in(path) if path.is_dir() else path
+    except OSError as error:
+        raise InputError(f"{path.name} cannot be read: {error.strerror}") from None
     format = _format_of(weights)
-    files = [("weights", weights.name, _resolved(weights))]
+    files = [("weights", plain_text(weights.name), _resolved(weights))]
     if path.is_dir() or format == "onnx":
         for name, role in formats.find(format).COMPANIONS.items():
             if (folder / name).is_file():
@@ -149,11 +154,15 @@ def _share(descriptor: int, path: Path, draft: Path) -> How | None:
             draft.chmod(0o400)
             return "cloned"
     draft.unlink()
+    # Whoever may write to a linked file may write into the store.
+    found = os.fstat(descriptor)
+    if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return None
     try:
         os.link(path, draft, follow_symlinks=False)
     except OSError:
         return None
-    if os.path.samestat(draft.lstat(), os.fstat(descriptor)):
+    if os.path.samestat(draft.lstat(), found):
         return "linked"
     draft.unlink()
     raise ConflictError(f"{path.name} was replaced while it was read", hint="pull again")
