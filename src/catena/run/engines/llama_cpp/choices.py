@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from catena.core.errors import EngineError
 from catena.core.ids import new_id
-from catena.core.messages import Delta, Event, Finished, FinishReason, ToolCallDelta
+from catena.core.messages import Delta, Event, Finished, FinishReason, TokenLogprob, ToolCallDelta
 from catena.run.engines.llama_cpp import wire
 from catena.run.engines.llama_cpp.asking import Asking
 from catena.run.engines.llama_cpp.tools import CallReader
@@ -25,6 +27,7 @@ class Choices:
         self._named: set[tuple[int, int]] = set()
         self._echoed: set[int] = set()
         self._readers: dict[int, CallReader] = {}
+        self._waiting: dict[int, tuple[TokenLogprob, ...]] = {}
         if asking.tools:
             self._readers = {index: CallReader(index, asking.tools) for index in range(asking.num_choices)}
 
@@ -41,13 +44,13 @@ class Choices:
                 yield from self._native_calls(index, piece.delta.tool_calls)
         if reasoning:
             self.num_reasoning += 1
+        logprobs: tuple[TokenLogprob, ...] = ()
+        if self._asking.logprobs is not None:
+            logprobs = wire.logprobs_from(piece.logprobs, self._asking.logprobs)
         if text and index in self._readers:
-            yield from self._readers[index].feed(text)
-            text = ""
-        if text or reasoning:
-            logprobs = ()
-            if self._asking.logprobs is not None:
-                logprobs = wire.logprobs_from(piece.logprobs, self._asking.logprobs)
+            self._waiting[index] = self._waiting.get(index, ()) + logprobs
+            yield from self._read(index, self._readers[index].feed(text))
+        elif text or reasoning:
             yield Delta(index, text, reasoning, logprobs)
         if piece.finish_reason is not None:
             yield from self._finish(index, piece.finish_reason)
@@ -59,7 +62,7 @@ class Choices:
 
     def _finish(self, index: int, reason: str) -> Iterable[Event]:
         if index in self._readers:
-            yield from self._readers[index].finish()
+            yield from self._read(index, self._readers[index].finish())
             if self._readers[index].num_calls:
                 self._called.add(index)
         known = _REASONS.get(reason, "stop")
@@ -69,6 +72,12 @@ class Choices:
             raise EngineError("the model answered without the tool call that was asked for")
         self._finished.add(index)
         yield Finished(index, known)
+
+    def _read(self, index: int, events: list[Delta | ToolCallDelta]) -> Iterable[Event]:
+        """Text that might have begun a call gets the log probabilities that waited with it; a call has none."""
+        for event in events:
+            waiting = self._waiting.pop(index, ())
+            yield msgspec.structs.replace(event, logprobs=waiting) if isinstance(event, Delta) else event
 
     def _native_calls(self, choice: int, pieces: list[wire.CallPiece]) -> Iterable[Event]:
         self._called.add(choice)

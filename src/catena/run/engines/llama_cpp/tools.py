@@ -89,6 +89,7 @@ class CallReader:
         self._longest = max(map(len, self._openings))
         self._held = ""
         self._is_plain = False
+        self._is_closing = False
         self._depth: _Depth | None = None
 
     def feed(self, text: str) -> list[Delta | ToolCallDelta]:
@@ -141,8 +142,6 @@ class CallReader:
             self._depth = None
             self._is_closing = True
         events.append(ToolCallDelta(self._choice, self.num_calls - 1, piece))
-
-    _is_closing = False
 
     def _skip_closing(self) -> bool:
         """Whether the end of the last call has been read, so that another may begin."""

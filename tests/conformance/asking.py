@@ -1,0 +1,90 @@
+"""Requests that any model that generates can continue, and how a test reads the events that come back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+from tests.conformance.conftest import Loaded
+
+from catena.core.errors import CatenaError
+from catena.core.messages import (
+    ChatRequest,
+    CompletionRequest,
+    Delta,
+    Event,
+    Finished,
+    GenerateRequest,
+    Message,
+    Progress,
+    Sampling,
+    Text,
+    Timings,
+    ToolCallDelta,
+    Usage,
+)
+
+BOUND_S = 120.0
+NUMBERS = "one, two, three, four, five, six, seven, eight, nine, ten, one, two, three, four, five, six, seven,"
+
+
+def ask(prompt: str = NUMBERS, **sampling: Any) -> CompletionRequest:
+    """A prompt that any model continues for a while; greedy unless told otherwise."""
+    return CompletionRequest("m", prompt, Sampling(**{"max_tokens": 6, "temperature": 0.0, **sampling}))
+
+
+def chat(text: str, **fields: Any) -> ChatRequest:
+    """A conversation of one message; `fields` are of ChatRequest, or of Sampling."""
+    own = {name: fields.pop(name) for name in list(fields) if name in Sampling.__struct_fields__}
+    sampling = Sampling(**{"max_tokens": 6, "temperature": 0.0, **own})
+    return ChatRequest("m", (Message("user", (Text(text),)),), sampling, **fields)
+
+
+async def events_of(loaded: Loaded, request: GenerateRequest) -> list[Event]:
+    """All events of `request`, within BOUND_S."""
+    with anyio.fail_after(BOUND_S):
+        return [event async for event in loaded.session.generate(request)]
+
+
+async def raised_by(loaded: Loaded, request: GenerateRequest) -> CatenaError:
+    """The error of `request`, which must come before any event."""
+    seen: list[Event] = []
+    with anyio.fail_after(BOUND_S), pytest.raises(CatenaError) as caught:
+        async for event in loaded.session.generate(request):
+            seen.append(event)
+    assert not seen
+    return caught.value
+
+
+def text_of(events: list[Event], choice: int = 0) -> str:
+    return "".join(event.text for event in events if isinstance(event, Delta) and event.choice == choice)
+
+
+def usage_of(events: list[Event]) -> Usage:
+    (usage,) = [event for event in events if isinstance(event, Usage)]
+    return usage
+
+
+def reasons_of(events: list[Event]) -> dict[int, str]:
+    return {event.choice: event.reason for event in events if isinstance(event, Finished)}
+
+
+def check_order(events: list[Event], num_choices: int) -> None:
+    """The order that core.messages.events promises."""
+    assert isinstance(events[-1], Timings) and isinstance(events[-2], Usage)
+    ended: set[int] = set()
+    has_begun = False
+    for event in events[:-2]:
+        match event:
+            case Progress():
+                assert not has_begun, "a sign of life after the first token"
+            case Delta(choice=choice) | ToolCallDelta(choice=choice):
+                has_begun = True
+                assert choice not in ended, "text after the end of its choice"
+            case Finished(choice=choice):
+                assert choice not in ended, "a choice that ends twice"
+                ended.add(choice)
+            case _:
+                raise AssertionError(f"{type(event).__name__} before the last choice has ended")
+    assert ended == set(range(num_choices))

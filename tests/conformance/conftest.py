@@ -1,0 +1,150 @@
+"""Which engines and models the conformance suites run over.
+
+Every engine that `core.registry` finds, inside Catena or through the entry point `catena.engines`, meets every sample
+model that it accepts. `--sample SOURCE` (repeatable; a catalogue name, a file or a folder, as `catena pull` takes it)
+adds a model for an engine of yours. The state folder is CATENA_TEST_HOME, else a new one for the run.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from catena.core import registry
+from catena.core.errors import MissingExtraError
+from catena.core.manifest import FileEntry, Manifest, Provenance, StoredModel
+from catena.core.protocols import Placement
+from catena.core.settings import StoreSettings
+from catena.run.engines import echo
+from catena.store import Store
+from catena.watch.keys import Signer
+
+SLOTS, CONTEXT_TOKENS = 3, 512
+
+
+def _card(name: str, task: Any, form: str, *roles: str) -> Manifest:
+    """As much of a catalogue model's manifest as an engine looks at to accept it."""
+    files = tuple(FileEntry(role, role, 1, "sha256:" + "0" * 64) for role in roles)
+    return Manifest(name, task, form, files, "", Provenance("test"))
+
+
+CARDS = (
+    _card("smollm2-135m-instruct", "generate", "gguf", "weights"),
+    _card("bge-small-en-v1.5", "embed", "onnx", "weights", "tokenizer"),
+    echo.MODEL.manifest,
+)
+
+
+class Case(NamedTuple):
+    """An engine and the name of a model that it accepts."""
+
+    engine: str
+    model: str
+    task: str
+    has_files: bool
+
+
+class Loaded(NamedTuple):
+    """A session of the suite, and what it was loaded from."""
+
+    engine: Any
+    model: StoredModel
+    placement: Placement
+    session: Any
+
+
+@functools.cache
+def _home() -> Path:
+    given = os.environ.get("CATENA_TEST_HOME")
+    return Path(given) if given else Path(tempfile.mkdtemp(prefix="catena-models-"))
+
+
+@functools.cache
+def stored(source: str) -> StoredModel:
+    """The model of a catalogue name or another source, pulled once per run."""
+    if source == echo.MODEL.name:
+        return echo.MODEL
+    _home().mkdir(mode=0o700, parents=True, exist_ok=True)
+    store = Store.open(_home(), StoreSettings(), Signer.open(_home()))
+    try:
+        return store.resolve(store.pull(source).row.name)
+    finally:
+        store.close()
+
+
+def make_engine(name: str) -> Any:
+    try:
+        return registry.find("engines", name)()
+    except MissingExtraError as error:
+        pytest.skip(str(error))
+
+
+def cases(config: pytest.Config) -> list[Case]:
+    """Every engine that can be imported, with every sample that it accepts."""
+    cards = [*CARDS, *[stored(source).manifest for source in config.getoption("--sample", default=None) or ()]]
+    found: list[Case] = []
+    for name in registry.names("engines", all=True):
+        try:
+            engine = registry.find("engines", name)()
+        except MissingExtraError:
+            continue
+        for card in cards:
+            if engine.accepts(StoredModel(card, "sha256:" + "0" * 64, {})) is None:
+                found.append(Case(name, card.name, card.task, bool(card.files)))
+    return found
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--sample", action="append", metavar="SOURCE", help="a model for the conformance suites")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    wanted: dict[str, Any] = {
+        "generator": lambda case: case.task == "generate",
+        "embedder": lambda case: case.task == "embed",
+        "case": lambda case: True,
+        "case_with_files": lambda case: case.has_files,
+    }
+    for name, is_wanted in wanted.items():
+        if name in metafunc.fixturenames:
+            chosen = [case for case in cases(metafunc.config) if is_wanted(case)]
+            ids = [f"{case.engine}-{case.model}" for case in chosen]
+            metafunc.parametrize(name, chosen, ids=ids, indirect=name in ("generator", "embedder"), scope="session")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def placement(folder: Path, **changes: Any) -> Placement:
+    return Placement(threads=1, slots=SLOTS, context_tokens=CONTEXT_TOKENS, folder=str(folder), **changes)
+
+
+async def _loaded(case: Case, folder: Path) -> AsyncGenerator[Loaded]:
+    engine, model, place = make_engine(case.engine), stored(case.model), placement(folder)
+    session = await engine.load(model, place)
+    yield Loaded(engine, model, place, session)
+    await session.close()
+
+
+@pytest.fixture(scope="session")
+async def generator(
+    request: pytest.FixtureRequest, anyio_backend: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncGenerator[Loaded]:
+    async for loaded in _loaded(request.param, tmp_path_factory.mktemp("run")):
+        yield loaded
+
+
+@pytest.fixture(scope="session")
+async def embedder(
+    request: pytest.FixtureRequest, anyio_backend: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncGenerator[Loaded]:
+    async for loaded in _loaded(request.param, tmp_path_factory.mktemp("run")):
+        yield loaded
