@@ -29,7 +29,7 @@ class Accelerator(Struct, frozen=True):
 
 
 def accelerators(root: Path = Path("/")) -> tuple[Accelerator, ...]:
-    """Every GPU and NPU that `/sys` and `/proc` below `root` show; NVIDIA's memory from `nvidia-smi` where it answers."""
+    """Every GPU and NPU that `/sys` and `/proc` below `root` show; NVIDIA's memory by `nvidia-smi`, if it answers."""
     found = _class(root, "drm", "card", "gpu") + _class(root, "accel", "accel", "npu")
     nvidia = _nvidia(root)
     known = {one.address for one in nvidia}
@@ -77,7 +77,9 @@ def _nvidia_sizes() -> dict[str, int]:
     if program is None:
         return {}
     try:
-        found = subprocess.run([program, *_QUERY], capture_output=True, text=True, timeout=QUERY_TIMEOUT_S, check=False)
+        found = subprocess.run(  # noqa: S603 - found on PATH, and every argument is a constant
+            [program, *_QUERY], capture_output=True, text=True, timeout=QUERY_TIMEOUT_S, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return {}
     return parse_query(found.stdout) if found.returncode == 0 else {}

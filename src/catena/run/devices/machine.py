@@ -33,7 +33,7 @@ _ARM = {
     "sme": "sme",
 }
 _LINUX = {**{name: name for name in _X86.split()}, **_ARM}
-# `sysctl` of macOS: words of machdep.cpu.features and .leaf7_features on Intel, keys that end in `: 1` on Apple silicon.
+# `sysctl` of macOS: words of machdep.cpu.features and .leaf7_features on Intel, keys of value 1 on Apple silicon.
 _DARWIN = {
     "SSE4.2": "sse4_2",
     "AVX1.0": "avx",

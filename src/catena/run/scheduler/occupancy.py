@@ -1,4 +1,4 @@
-"""Who is in memory, and who must go so that another fits: idle sessions first; a leased one is asked to finish, never cut.
+"""Who is in memory, and who must go so that another fits: idle sessions first; a leased one may finish, is never cut.
 
 Models that want memory are served in the order in which they asked. Only the first may close others or ask them to
 yield; the rest may take what is free as long as the first does not need it.
@@ -32,7 +32,6 @@ class Occupancy:
 
     def __init__(self, limit_bytes: int, headroom: Headroom, wait_s: float, settle: Callable[[Tenant], None]) -> None:
         self.tenants: dict[Key, Tenant] = {}
-        self.is_wanted = False
         self._limit_bytes = limit_bytes
         self._headroom = headroom
         self._wait_s = wait_s
@@ -43,6 +42,7 @@ class Occupancy:
         # The most that was ever free: what this machine could give if all sessions were closed.
         self._most_free_bytes = 0
         self._changed = anyio.Event()
+        self._num_watching = 0
 
     def held_bytes(self) -> int:
         """Memory of everything loaded, being loaded or being closed."""
@@ -62,12 +62,17 @@ class Occupancy:
 
     def stir(self) -> None:
         """Memory, a lease or a line changed: whoever waits for memory looks again."""
-        changed, self._changed = self._changed, anyio.Event()
-        changed.set()
+        if self._num_watching:
+            changed, self._changed = self._changed, anyio.Event()
+            changed.set()
 
     async def changes(self) -> None:
         """Wait for the next `stir`."""
-        await self._changed.wait()
+        self._num_watching += 1
+        try:
+            await self._changed.wait()
+        finally:
+            self._num_watching -= 1
 
     async def make_room(self, tenant: Tenant, *, is_retry: bool = False) -> bool:
         """Close what must be closed, then reserve memory for `tenant`; False if meanwhile nobody waits for it any more.
@@ -77,7 +82,6 @@ class Occupancy:
         too long.
         """
         self._wanting.append(tenant)
-        self.is_wanted = True
         asked: list[Tenant] = []
         try:
             with anyio.move_on_after(self._wait_s):
@@ -87,7 +91,6 @@ class Occupancy:
                 return False
         finally:
             self._wanting.remove(tenant)
-            self.is_wanted = bool(self._wanting)
             self._release(asked)
             self.stir()
         name = tenant.model.name
@@ -95,7 +98,6 @@ class Occupancy:
 
     async def _step(self, tenant: Tenant, asked: list[Tenant], is_retry: bool) -> bool:
         """Look once; True if `tenant` has its memory now. Otherwise something was closed, or changed."""
-        changed = self._changed
         needed_bytes, room_bytes = tenant.needed_bytes(), self.room_bytes()
         is_first = self._wanting[0] is tenant
         if not is_retry:
@@ -103,17 +105,23 @@ class Occupancy:
             if needed_bytes <= room_bytes - (0 if is_first else self._promised_bytes):
                 return self._reserve(tenant, needed_bytes)
         if is_first:
-            others = [one for one in self.tenants.values() if one.stage == "loaded"]
-            if not others and not any(one.memory_bytes for one in self.tenants.values() if one is not tenant):
+            others = [one for one in self.tenants.values() if one is not tenant and one.memory_bytes]
+            if not others:
                 return self._reserve(tenant, needed_bytes)  # nothing left to close: the engine has the last word
-            victims = _victims(others, 1 if is_retry else needed_bytes - room_bytes)
-            idle = [one for one in victims if not one.active]
-            if idle:
-                await self.close(idle[0], "memory")
-                return is_retry and self._reserve(tenant, needed_bytes)
+            loaded = [one for one in others if one.stage == "loaded"]
+            idle = [one for one in loaded if not one.active]
+            if is_retry and idle:
+                for one in idle:
+                    if one.stage == "loaded" and not one.active:
+                        await self.close(one, "memory")
+                return self._reserve(tenant, needed_bytes)
+            victims = _victims(loaded, 1 if is_retry else needed_bytes - room_bytes)
+            if victims and not victims[0].active:
+                await self.close(victims[0], "memory")
+                return False
             self._ask(tenant, victims, asked)
             self._promised_bytes = max(0, needed_bytes - sum(one.memory_bytes for one in victims))
-        await changed.wait()
+        await self.changes()
         return False
 
     async def close(self, tenant: Tenant, reason: str) -> None:
@@ -123,14 +131,15 @@ class Occupancy:
         tenant.stage = "closing"
         status.UNLOADS.labels(reason).add()
         status.OPEN.add(-1)
-        with anyio.CancelScope(shield=True):
-            with anyio.move_on_after(CLOSE_TIMEOUT_S):
-                try:
-                    await session.close()
-                except Exception:
-                    log.exception("the session of %s did not close well", tenant.model.name)
-            status.MEMORY.add(-tenant.memory_bytes)
-            tenant.closed()
+        with anyio.move_on_after(CLOSE_TIMEOUT_S, shield=True) as scope:
+            try:
+                await session.close()
+            except Exception:
+                log.exception("the session of %s did not close well", tenant.model.name)
+        if scope.cancelled_caught:
+            log.warning("the session of %s did not close within %.0f s", tenant.model.name, CLOSE_TIMEOUT_S)
+        status.MEMORY.add(-tenant.memory_bytes)
+        tenant.closed()
         self._settle(tenant)
         self.stir()
 
@@ -163,11 +172,11 @@ class Occupancy:
         self._promised_bytes = 0
 
 
-def _victims(others: list[Tenant], missing_bytes: int) -> list[Tenant]:
+def _victims(loaded: list[Tenant], missing_bytes: int) -> list[Tenant]:
     """The tenants to close so that `missing_bytes` become free, or all if that is not enough; most willing first."""
     now_s = monotonic_s()
     victims: list[Tenant] = []
-    for one in sorted(others, key=lambda one: one.reluctance(now_s)):
+    for one in sorted(loaded, key=lambda one: one.reluctance(now_s)):
         if missing_bytes <= 0:
             break
         victims.append(one)

@@ -121,7 +121,7 @@ class Tenant:
         return waiter
 
     def stop(self, caller: str, now_s: float) -> None:
-        """A lease of `caller` ended."""
+        """A lease of `caller` ended; whoever waits has yet to be let in."""
         self.active -= 1
         self.line.stop(caller)
         self.used_s = now_s
@@ -132,7 +132,7 @@ class Tenant:
         self.yields = Yield(since_s, max(since_s, self.loaded_s) + turn_s)
 
     def reluctance(self, now_s: float) -> tuple[bool, float]:
-        """Orders candidates for unloading: idle ones first, by idle time over reload cost; then by time since loaded."""
+        """Orders what could be unloaded: idle ones first, by idle time over reload cost; then the longest loaded."""
         if self.active:
             return (True, self.loaded_s)
         return (False, -(now_s - self.used_s) / max(self.cost.load_s or 0.0, 0.01))

@@ -1,0 +1,185 @@
+"""Loading and unloading, in tasks of the scheduler's own, so that nobody's leaving can hurt the others who wait."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+
+from catena.core.clock import monotonic_s
+from catena.core.errors import (
+    CatenaError,
+    EngineError,
+    ExpiredError,
+    MissingExtraError,
+    ResourceError,
+    UnsupportedError,
+)
+from catena.core.manifest import StoredModel
+from catena.core.protocols import Engine, Placement
+from catena.core.settings import RunSettings
+from catena.run import devices
+from catena.run.scheduler import status
+from catena.run.scheduler.admission import Admission
+from catena.run.scheduler.occupancy import Occupancy
+from catena.run.scheduler.tenant import Tenant
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from anyio.abc import TaskGroup
+
+log = logging.getLogger("catena.run.scheduler")
+
+
+class Loader:
+    """Brings tenants from cold to loaded with the first engine that accepts them; closes the ones that stay idle."""
+
+    def __init__(
+        self,
+        engines: Mapping[str, Engine],
+        settings: RunSettings,
+        folder: Path,
+        memory: Occupancy,
+        admission: Admission,
+        group: TaskGroup,
+    ) -> None:
+        self._engines = engines
+        self._settings = settings
+        self._folder = folder
+        self._threads = settings.threads or devices.owned_cores()
+        self._memory = memory
+        self._admission = admission
+        self._group = group
+
+    async def bring(self, tenant: Tenant) -> None:
+        """Load for everybody in line; a failure is told to them and not kept."""
+        outcome = "loaded"
+        try:
+            if not await self._open(tenant):
+                outcome = "unwanted"
+        except CatenaError as error:
+            outcome = error.code
+            self._admission.fail(tenant, error)
+        except Exception:
+            # An engine may come from outside: its bugs must not take the scheduler down.
+            log.exception("%s could not be loaded", tenant.model.name)
+            outcome = "internal"
+            error = EngineError(f"{tenant.model.name} could not be loaded", hint="the log says more")
+            self._admission.fail(tenant, error)
+        status.LOADS.labels(tenant.model.name, outcome).add()
+        if outcome != "loaded":
+            tenant.closed()
+        elif self._memory.is_over():
+            # The first guess of its memory was wrong. Closing it starts another load, with what was learnt.
+            await self._memory.close(tenant, "memory")
+            return
+        self._admission.settle(tenant)
+        self._memory.stir()
+
+    async def unload_idle(self, limit_s: float) -> None:
+        """Close, for ever, sessions that nobody has used for `limit_s`."""
+        while True:
+            now_s = monotonic_s()
+            # What is in use or not loaded now cannot be due earlier than this.
+            due_s = now_s + limit_s
+            for tenant in list(self._memory.tenants.values()):
+                if tenant.stage == "loaded" and not tenant.active:
+                    if tenant.used_s + limit_s <= now_s:
+                        await self._memory.close(tenant, "idle")
+                    else:
+                        due_s = min(due_s, tenant.used_s + limit_s)
+            await anyio.sleep(max(0.0, due_s - monotonic_s()))
+
+    async def _open(self, tenant: Tenant) -> bool:
+        """Choose an engine, make room, load; once more if the engine found the room too small. False: nobody waits."""
+        tenant.load_began_s = monotonic_s()
+        # Importing an engine can take a second: not on the event loop.
+        engine = await anyio.to_thread.run_sync(_choose, self._engines, tenant.model)
+        with _not_counted(tenant):
+            if not await self._memory.make_room(tenant):
+                return False
+        try:
+            await self._load(tenant, engine)
+        except ResourceError:
+            if not any(one.memory_bytes for one in self._memory.tenants.values() if one is not tenant):
+                raise
+            tenant.stage = "waiting"
+            with _not_counted(tenant):
+                if not await self._memory.make_room(tenant, is_retry=True):
+                    return False
+            await self._load(tenant, engine)
+        return True
+
+    async def _load(self, tenant: Tenant, engine: Engine) -> None:
+        placement = Placement(
+            threads=self._threads,
+            slots=self._settings.slots,
+            context_tokens=self._settings.context_tokens,
+            folder=str(self._folder),
+            prompt_cache_bytes=self._settings.prompt_cache_bytes,
+            adapters=tenant.adapters,
+        )
+        tenant.stage = "loading"
+        timer, work = anyio.CancelScope(), anyio.CancelScope()
+        self._group.start_soon(self._expire, tenant, timer, work)
+        try:
+            with work:
+                session = await engine.load(tenant.model, placement)
+                # An engine that loads in a thread cannot be interrupted; what comes late is still good.
+                tenant.opened(session, monotonic_s())
+        finally:
+            timer.cancel()
+        if tenant.session is None:
+            raise self._too_slow(tenant)
+        status.LOAD_TIME.labels(tenant.model.name).observe(tenant.loaded_s - tenant.load_began_s)
+        status.OPEN.add(1)
+        status.MEMORY.add(tenant.memory_bytes)
+
+    async def _expire(self, tenant: Tenant, timer: anyio.CancelScope, work: anyio.CancelScope) -> None:
+        """Tell whoever waits when a load takes too long, also when the engine does not let go of it."""
+        with timer:
+            while True:
+                await anyio.sleep(self._settings.load_timeout_s)
+                work.cancel()
+                self._admission.fail(tenant, self._too_slow(tenant))
+
+    def _too_slow(self, tenant: Tenant) -> ExpiredError:
+        return ExpiredError(
+            f"{tenant.model.name} was not loaded within {self._settings.load_timeout_s:g} s",
+            hint="raise run.load_timeout_s",
+        )
+
+
+def _choose(engines: Mapping[str, Engine], model: StoredModel) -> Engine:
+    """The first engine that accepts `model`. Raises UnsupportedError with the reason of each that does not."""
+    reasons: list[str] = []
+    hint = "`catena doctor` tells what is missing"
+    for name in engines:
+        try:
+            engine = engines[name]
+        except MissingExtraError as error:
+            reasons.append(f"{name}: {error.message}")
+            hint = error.hint
+        except (ImportError, OSError) as error:
+            # A library that is there but does not load, e.g. for want of a system library.
+            reasons.append(f"{name}: {error}")
+        else:
+            reason = engine.accepts(model)
+            if reason is None:
+                return engine
+            reasons.append(f"{name}: {reason}")
+    raise UnsupportedError(f"no engine runs {model.name} ({'; '.join(reasons) or 'none is installed'})", hint=hint)
+
+
+@contextmanager
+def _not_counted(tenant: Tenant) -> Generator[None]:
+    """Waiting for memory is not loading."""
+    began_s = monotonic_s()
+    yield
+    tenant.load_began_s += monotonic_s() - began_s
