@@ -22,6 +22,8 @@ _REASONS = {
 }
 # The application answers a late body itself; this much later the connection is closed in any case.
 GRACE_S = 1.0
+# Requests that may wait on one connection for the answers before them.
+MAX_PIPELINED = 64
 
 
 class Limits(ServerState):
@@ -47,6 +49,7 @@ class Connection(HttpToolsProtocol):
         self._packet_bytes = 0  # of the head so far, by packets: httptools holds an unfinished header back
         self._field_bytes = 0  # of the head, by its fields: a packet may hold more than the head
         self._upgrades = False
+        self._is_odd = False  # framed in a way that another reader might understand otherwise
         self._ignored_bytes = 0  # of a body that came after its answer
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -76,7 +79,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._field_bytes = 0
-        self._upgrades = False
+        self._upgrades = self._is_odd = False
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -85,17 +88,26 @@ class Connection(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         super().on_header(name, value)
         self._field_bytes += len(name) + len(value) + 4
-        # After an offer to upgrade, the parser stops: such a connection cannot be kept.
-        self._upgrades = self._upgrades or name.lower() == b"upgrade"
+        match name.lower():
+            case b"upgrade":  # after an offer to upgrade, the parser stops: such a connection cannot be kept
+                self._upgrades = True
+            case b"transfer-encoding":
+                self._is_odd = self._is_odd or value.strip().lower() != b"chunked"
+            case _:
+                pass
 
     def on_headers_complete(self) -> None:
+        if self.transport.is_closing():
+            return
         self._disarm()
         self._in_head = False
         self._packet_bytes = self._ignored_bytes = 0
         if self._field_bytes > self._limits.settings.max_header_bytes:
             self._refuse_head()
-        elif not self.url.startswith(b"/"):
+        elif self._is_odd or not self.url.startswith(b"/") or not self._has_known_version():
             self.send_400_response("")
+        elif len(self.pipeline) >= MAX_PIPELINED:
+            self.transport.abort()
         else:
             super().on_headers_complete()
             if self._limits.is_stopping or self._upgrades:
@@ -132,6 +144,8 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
         if self.transport.is_closing():
             self._be_impatient()
+        elif self.pipeline:
+            self.flow.pause_reading()
 
     def send_400_response(self, msg: str) -> None:
         """uvicorn's answer to what is not HTTP, in our form."""
@@ -142,6 +156,12 @@ class Connection(HttpToolsProtocol):
         if self.transport.get_write_buffer_size():
             self.transport.abort()
         super().timeout_keep_alive_handler()
+
+    def _has_known_version(self) -> bool:
+        """HTTP/1.1, or 1.0 without a transfer coding, which that version does not know (RFC 9112, 6.1)."""
+        version = self.parser.get_http_version() if self.parser else ""
+        is_coded = any(name == b"transfer-encoding" for name, _ in self.headers)
+        return version == "1.1" or (version == "1.0" and not is_coded)
 
     def _head_is_late(self) -> None:
         self._timer = None

@@ -34,6 +34,11 @@ class Listening:
         self._server = server
         self._patience = anyio.CancelScope()
 
+    @property
+    def num_connections(self) -> int:
+        """Connections that are open now."""
+        return len(self._limits.connections)
+
     def hurry(self) -> None:
         """Make a drain that has begun go on to cancelling at once."""
         self._patience.cancel()
