@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 pytestmark = pytest.mark.browser
 
@@ -24,10 +26,15 @@ LINK = 'target="_blank" rel="noopener noreferrer nofollow" class="outside"'
 
 
 @pytest.fixture(scope="module")
-def render(browser: Any, stand: Any) -> Callable[[str], Any]:
+def page(browser: Any, stand: Any) -> Any:
     page = browser.new_context().new_page()
     page.goto(stand.url)
     page.wait_for_selector("h1")
+    return page
+
+
+@pytest.fixture(scope="module")
+def render(page: Any) -> Callable[[str], Any]:
     return lambda text: page.evaluate(RENDER, text)
 
 
@@ -118,6 +125,41 @@ ATTACKS = [
     "\u202e<script>window.hit=1</script>",
     "<!--<img src='--><img src=x onerror=window.hit=1>'>",
 ]
+
+
+# What the renderer writes, and no more; whatever it is given.
+WRITTEN = """(texts) => Promise.all(texts.map(async (text) => {
+  const base = document.querySelector('script[type=module]').src.replace('app.js', '');
+  const { renderMarkdown } = await import(base + 'markdown.js');
+  const element = document.createElement('div');
+  renderMarkdown(element, text);
+  const nodes = [...element.querySelectorAll('*')];
+  const attributes = nodes.flatMap((node) => [...node.attributes].map(({ name }) => name));
+  return {
+    tags: nodes.map((node) => node.tagName.toLowerCase()),
+    attributes: attributes.filter((name) => /^on|^style$|^src|^srcdoc$|^formaction$|xlink/.test(name)),
+    links: nodes.filter((node) => node.href && node.tagName === 'A').map((node) => node.protocol),
+  };
+}))"""
+TAGS = {
+    *("p", "a", "code", "pre", "div", "span", "button", "table", "thead", "tbody", "tr", "th", "td", "h3", "h4", "h5"),
+    *("h6", "svg", "path", "ul", "ol", "li", "strong", "em", "del", "hr", "br", "blockquote", "input"),
+}
+WORDS = r"""<script> </script> <img src=x onerror= <svg onload= javascript: data:text/html, mailto:a@b.c https://a.b/
+[x]( ) ![ ]( < > ` ``` | --- ** _ ~~ # - 1. &lt; " \ HTTPS://"""
+PIECES = st.sampled_from(
+    [*WORDS.split(), "\n", "\n\n", "\t", "    ", " ", "\x00", "\u202e", "> ", "# ", "- ", "- [ ] ", "1. "]
+)
+HOSTILE = st.lists(PIECES | st.text(max_size=5), max_size=25).map("".join)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(HOSTILE, min_size=20, max_size=40))
+def test_whatever_it_is_given_the_renderer_writes_nothing_that_acts(page: Any, texts: list[str]) -> None:
+    for text, written in zip(texts, page.evaluate(WRITTEN, texts), strict=True):
+        assert set(written["tags"]) <= TAGS, text
+        assert written["attributes"] == [], text
+        assert set(written["links"]) <= {"http:", "https:", "mailto:"}, text
 
 
 def test_nothing_in_an_answer_can_act(visits: Any, ask: Callable[..., str]) -> None:
