@@ -21,7 +21,7 @@ from catena.core.protocols import Placement, SessionFacts
 from catena.core.units import bytes_text
 from catena.run import devices
 from catena.run.engines.llama_cpp.header import Header, read
-from catena.run.engines.llama_cpp.parameters import CONTEXT_STEP, library, parameters
+from catena.run.engines.llama_cpp.parameters import CONTEXT_STEP, Files, library, parameters
 from catena.run.engines.llama_cpp.rehearsal import rehearse
 from catena.run.engines.llama_cpp.session import Session
 
@@ -69,10 +69,14 @@ def _load(model: StoredModel, placement: Placement) -> Session:
         context_tokens=context_tokens,
         memory_bytes=memory_bytes,
     )
-    template = header.template if _has_template(model) else ""
-    rehearse(model, template, placement)
+    files = Files(
+        str(model.path("weights")),
+        tuple(str(adapter.path("weights")) for adapter in placement.adapters),
+        header.template if _has_template(model) else "",
+    )
+    rehearse(model, files, placement)
     with _private_folder(placement.folder) as folder:
-        params = parameters(model.name, model.path("weights"), template, facts, placement, folder)
+        params = parameters(model.name, files, facts, placement, folder)
         with _loading, _signals_kept():
             try:
                 server = library.Server(params)

@@ -6,6 +6,8 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
+
 from catena.core.errors import MissingExtraError
 from catena.core.protocols import Placement, SessionFacts
 
@@ -23,10 +25,18 @@ BATCH_TOKENS = 128
 CONTEXT_STEP = 256
 
 
-def parameters(name: str, weights: Path, template: str, facts: SessionFacts, place: Placement, folder: Path) -> Any:
-    """Settings for `weights`; HTTP listens on a socket in `folder` only, with a random key. `template` may be empty."""
+class Files(Struct, frozen=True):
+    """What the library reads: paths of weights and adapters, and a chat template if not the one in the weights."""
+
+    weights: str
+    adapters: tuple[str, ...] = ()
+    template: str = ""
+
+
+def parameters(name: str, files: Files, facts: SessionFacts, place: Placement, folder: Path) -> Any:
+    """Settings for a session of `files`; its HTTP side listens on a socket in `folder` only, with a random key."""
     params = library.CommonParams()
-    params.model.path = str(weights)
+    params.model.path = files.weights
     params.model_alias = {name}
     params.n_ctx = facts.slots * -(-facts.context_tokens // CONTEXT_STEP) * CONTEXT_STEP
     params.n_parallel = facts.slots
@@ -46,14 +56,14 @@ def parameters(name: str, weights: Path, template: str, facts: SessionFacts, pla
     params.cors_origins = ""
     params.endpoint_slots = False
     params.endpoint_metrics = True
-    params.lora_adapters = [_adapter(adapter.path("weights")) for adapter in place.adapters]
-    if template:
-        params.chat_template = template
+    params.lora_adapters = [_adapter(path) for path in files.adapters]
+    if files.template:
+        params.chat_template = files.template
     return params
 
 
-def _adapter(path: Path) -> Any:
+def _adapter(path: str) -> Any:
     adapter = library.CommonAdapterLoraInfo()
-    adapter.path = str(path)
+    adapter.path = path
     adapter.scale = 0.0
     return adapter

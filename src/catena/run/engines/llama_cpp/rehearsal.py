@@ -1,6 +1,6 @@
 """Loads files for the first time in a process of their own: on some that it should refuse the library aborts.
 
-`python -m catena.run.engines.llama_cpp.rehearsal` reads a Piece from stdin and exits 0 if the library could load it
+`python -m catena.run.engines.llama_cpp.rehearsal` reads Files from stdin and exits 0 if the library could load it
 and answer. What has passed once, with this version of the library, is noted in the session folder.
 """
 
@@ -14,37 +14,27 @@ import tempfile
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
 
 from catena.core.errors import EngineError
 from catena.core.manifest import StoredModel
 from catena.core.protocols import Placement, SessionFacts
-from catena.run.engines.llama_cpp.parameters import CONTEXT_STEP, library, parameters
+from catena.run.engines.llama_cpp.parameters import CONTEXT_STEP, Files, library, parameters
 
 REHEARSAL_S = 600.0
 _passed: set[str] = set()
 
 
-class Piece(Struct, frozen=True):
-    """What is rehearsed: the weights, the chat template if it is a file of its own, and the adapters."""
-
-    weights: str
-    template: str
-    adapters: tuple[StoredModel, ...]
-
-
-def rehearse(model: StoredModel, template: str, placement: Placement) -> None:
+def rehearse(model: StoredModel, files: Files, placement: Placement) -> None:
     """Return once `model` with its adapters has been loaded elsewhere without harm. Raises EngineError if it cannot."""
     digests = [model.digest, *(adapter.digest for adapter in placement.adapters)]
     mark = hashlib.sha256("\n".join([library.__version__, *digests]).encode()).hexdigest()[:32]
     note = Path(placement.folder, f"llama-passed-{mark}") if placement.folder else None
     if mark in _passed or (note is not None and note.exists()):
         return
-    piece = Piece(str(model.path("weights")), template, placement.adapters)
     try:
         code = subprocess.run(  # noqa: S603
             [sys.executable, "-P", "-m", __name__],
-            input=msgspec.json.encode(piece),
+            input=msgspec.json.encode(files),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             # The library would have a debugger print the stack of an abort.
@@ -65,11 +55,10 @@ def rehearse(model: StoredModel, template: str, placement: Placement) -> None:
 
 
 def _main() -> None:
-    piece = msgspec.json.decode(sys.stdin.buffer.read(), type=Piece)
+    files = msgspec.json.decode(sys.stdin.buffer.read(), type=Files)
     facts = SessionFacts("", "cpu", 1, CONTEXT_STEP, 0)
     with tempfile.TemporaryDirectory(prefix="llama-") as folder:
-        place = Placement(slots=1, prompt_cache_bytes=0, adapters=piece.adapters)
-        params = parameters("rehearsal", Path(piece.weights), piece.template, facts, place, Path(folder))
+        params = parameters("rehearsal", files, facts, Placement(slots=1, prompt_cache_bytes=0), Path(folder))
         server = library.Server(params)
         answer = server.handle_completions({"prompt": "a", "max_tokens": 1})
         is_answered = isinstance(answer, dict) and "choices" in answer

@@ -82,6 +82,8 @@ class Session:
 
     async def close(self) -> None:
         """Refuse new requests, let running calls end, then free the model; EngineError if one did not end in time."""
+        if self._is_closed:
+            return
         self._is_closed = True
         with anyio.CancelScope(shield=True):
             try:
