@@ -110,7 +110,8 @@ def _from_environment(environ: Mapping[str, str], fields: Mapping[str, Any]) -> 
     for variable, text in environ.items():
         if variable.startswith(PREFIX):
             key = variable.removeprefix(PREFIX).lower().replace("__", ".")
-            layer[key] = text.split(",") if "tuple" in str(fields.get(key)) and text else text
+            is_list = "tuple" in str(fields.get(key))
+            layer[key] = [item for item in text.split(",") if item] if is_list else text
     return layer
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from catena.core.errors import InputError
 
 # Symbols of the SI brochure (9th edition, 2019) and of units accepted with it, plus what models count.
@@ -9,6 +11,7 @@ BASE = frozenset(
     "m kg s A K mol cd rad sr Hz N Pa J W C V F ohm S Wb T H lm lx Bq Gy Sv kat degC "  # noqa: SIM905
     "min h d L t bar eV percent token pixel byte bit 1".split()
 )
+_POWER = re.compile(r"-?[0-9]+")
 
 
 def check_unit(text: str) -> str:
@@ -17,8 +20,8 @@ def check_unit(text: str) -> str:
     Raises InputError for anything else.
     """
     for factor in text.replace("/", "*").split("*"):
-        symbol, _, power = factor.partition("^")
-        if symbol not in BASE or (power and not power.removeprefix("-").isdecimal()):
+        symbol, has_power, power = factor.partition("^")
+        if symbol not in BASE or (has_power and _POWER.fullmatch(power) is None):
             raise InputError(
                 f"{text!r} is not a unit", hint="join SI symbols with * and /, with powers as ^n: kg/s, W/m^2"
             )
