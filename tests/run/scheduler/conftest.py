@@ -1,4 +1,4 @@
-"""What the tests of the scheduler share: models made up on the spot, and an engine whose loads and sessions they steer."""
+"""What the tests of the scheduler share: models made up on the spot, and an engine whose loads they steer."""
 
 from __future__ import annotations
 
@@ -151,11 +151,13 @@ async def open_scheduler(
     engine: Any, home: Path, *, free: Free | None = None, **settings: Any
 ) -> AsyncGenerator[tuple[Scheduler, Requests]]:
     """A scheduler over `engine` and requests to it; whatever still runs at the end is let go."""
-    async with Scheduler({"fake": engine}, RunSettings(**settings), home, headroom=free or Free()) as scheduler:
-        async with anyio.create_task_group() as group:
-            requests = Requests(group, scheduler)
-            yield scheduler, requests
-            requests.end_all()
+    async with (
+        Scheduler({"fake": engine}, RunSettings(**settings), home, headroom=free or Free()) as scheduler,
+        anyio.create_task_group() as group,
+    ):
+        requests = Requests(group, scheduler)
+        yield scheduler, requests
+        requests.end_all()
 
 
 @pytest.fixture

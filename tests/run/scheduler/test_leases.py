@@ -1,4 +1,4 @@
-"""A session is loaded once for all who wait, shared up to its slots, and no cancellation or failure hurts the others."""
+"""A session is loaded once for all who wait, shared up to its slots; no cancellation or failure hurts the others."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
+from tests.run.scheduler.conftest import FakeEngine, Free, make_model, until
 
 from catena.core.errors import (
     BusyError,
@@ -24,7 +25,6 @@ from catena.core.settings import RunSettings
 from catena.run import devices
 from catena.run.scheduler import Scheduler
 from catena.watch import metrics
-from tests.run.scheduler.conftest import FakeEngine, Free, make_model, until
 
 pytestmark = pytest.mark.anyio
 M = make_model("m")
@@ -369,9 +369,11 @@ async def test_stopping_fails_who_waits_and_lets_who_runs_finish(engine: FakeEng
 
 async def test_what_the_body_raises_leaves_the_scheduler_as_it_is(engine: FakeEngine, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="mine"):
-        async with Scheduler({"fake": engine}, RunSettings(), tmp_path, headroom=Free()) as scheduler:
-            async with scheduler.lease(M, "local"):
-                raise EngineError("mine")
+        async with (
+            Scheduler({"fake": engine}, RunSettings(), tmp_path, headroom=Free()) as scheduler,
+            scheduler.lease(M, "local"),
+        ):
+            raise EngineError("mine")
     assert engine.sessions[0].num_closed == 1
 
 

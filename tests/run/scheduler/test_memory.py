@@ -10,10 +10,10 @@ import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.run.scheduler.conftest import FakeEngine, Free, make_model, open_scheduler, turns, until
 
 from catena.core.errors import BusyError, EngineError, ResourceError
 from catena.run.scheduler import tenant as tenants
-from tests.run.scheduler.conftest import FakeEngine, Free, make_model, open_scheduler, turns, until
 
 pytestmark = pytest.mark.anyio
 A, B, C = (make_model(name, 60) for name in "abc")

@@ -1,7 +1,7 @@
 """What this machine has and what of it is ours: cores, memory, CPU features, GPUs, NPUs. No heavy library is loaded."""
 
 from catena.run.devices.accelerators import Accelerator, accelerators
-from catena.run.devices.machine import CPU, Machine, Memory
+from catena.run.devices.host import CPU, Machine, Memory
 
 __all__ = ["CPU", "Accelerator", "Machine", "Memory", "accelerators", "machine", "memory", "owned_cores"]
 
