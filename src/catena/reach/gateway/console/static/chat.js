@@ -104,6 +104,8 @@ export class ChatPage {
     this.element.dataset.empty = String(isEmpty);
     if (isEmpty) fill(this.title, mark("mark large"), h("span", { say: "chat.welcome" }));
     else fill(this.title, chat.title);
+    // The first question stands right below: to the eye the title would only repeat it.
+    this.title.classList.toggle("visually-hidden", !isEmpty);
     this.turns.hidden = isEmpty;
     const last = chat.turns.at(-1);
     fill(this.turns, chat.turns.map((turn) => {
