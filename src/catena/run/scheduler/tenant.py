@@ -10,8 +10,8 @@ from catena.run.scheduler.line import Line, Waiter
 
 Key = tuple[str, tuple[str, ...]]
 Stage = Literal["cold", "waiting", "loading", "loaded", "closing"]
-# A session that others want the memory of serves late-comers for twice its load time, within these bounds: so at most
-# a third of the time goes into swapping, and nobody waits for ever.
+# A session that others want the memory of serves late-comers for twice its load time, within these bounds: so loads of
+# up to 30 s take at most a third of the time, and nobody waits for ever.
 MIN_TURN_S, MAX_TURN_S = 5.0, 60.0
 RECENT = 0.2
 
