@@ -107,13 +107,15 @@ def _show_whole(page: Any, width: int) -> None:
 
 
 def smaller(png: bytes) -> bytes:
-    """The same picture in at most 256 colours: the commonest, and for each other the nearest of them."""
+    """The same picture in at most 256 colours: each is replaced by the nearest of the commonest that differ clearly."""
     width, height, channels, data = _parts(png)
     pixels = _unfiltered(data, width * channels, height, channels).reshape(height * width, channels)[:, :3]
     packed = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
     colours, index, counts = np.unique(packed, return_inverse=True, return_counts=True)
     rgb = np.stack([colours >> 16 & 255, colours >> 8 & 255, colours & 255], axis=1).astype(np.int32)
-    kept = np.argsort(-counts, kind="stable")[:256]
+    commonest = np.argsort(-counts, kind="stable")
+    _, first = np.unique(rgb[commonest] >> 3, axis=0, return_index=True)  # one colour of each cube of 8 by 8 by 8
+    kept = commonest[np.sort(first)[:256]]
     nearest = np.array([np.abs(rgb[kept] - one).sum(axis=1).argmin() for one in rgb], np.uint8)
     rows = np.zeros((height, width + 1), np.uint8)  # each row begins with filter 0
     rows[:, 1:] = nearest[index].reshape(height, width)

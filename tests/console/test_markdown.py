@@ -236,7 +236,7 @@ BOMBS = [
 def test_the_cost_of_a_bomb_grows_no_faster_than_its_length(render: Callable[[str], Any], bomb: str) -> None:
     def took(num_chars: int) -> float:
         text = (bomb * (num_chars // len(bomb) + 1))[:num_chars]
-        return min(render(text)["took"] for _ in range(2))
+        return min(render(text)["took"] for _ in range(4))
 
     # Sixteen times the text may cost no more than sixty times the time: a square law would cost 256 times.
     small = max(took(6_000), 1.0)

@@ -71,6 +71,8 @@ class App {
     else this.#page = new ReceiptPage(decodeURIComponent(pathname.split("/")[2] || ""));
     if (!this.main.contains(this.#page.element)) fill(this.main, this.#page.element);
     this.models.element.hidden = pathname !== "/";
+    // A page that scrolls but holds nothing to step to is itself a step for the keyboard.
+    this.main.tabIndex = pathname === "/machine" ? 0 : -1;
     this.main.dataset.page = pathname === "/" ? "chat" : "text";
     this.#page.enter?.();
     this.#entitle();

@@ -160,7 +160,7 @@ export default {
   "check.records": "The records belong to this receipt and to one another",
   "check.signature": "The log's root carries the signature of this machine's key",
   "check.key": "The key is the one this browser knows ({name})",
-  "check.account": "What the machine tells below agrees with the proved records",
+  "check.account": "What the machine tells of the chain agrees with the proved records",
   "check.answer": "The answer kept in this browser is the one that was recorded",
   "check.answerCut": "A stopped answer cannot be compared word by word.",
   "check.answerNoSalt": "The proof came without the secret that is needed to compare texts.",

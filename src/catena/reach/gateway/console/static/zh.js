@@ -160,7 +160,7 @@ export default {
   "check.records": "记录属于这张回执，并且彼此对应",
   "check.signature": "日志的根带有本机密钥的签名",
   "check.key": "密钥与此浏览器所知的一致（{name}）",
-  "check.account": "机器在下面的陈述与已证明的记录一致",
+  "check.account": "机器对链条的陈述与已证明的记录一致",
   "check.answer": "此浏览器中保存的答案与记录的是同一个",
   "check.answerCut": "未完成的答案无法逐字比对。",
   "check.answerNoSalt": "证明中没有附带比对文字所需的秘密值。",
