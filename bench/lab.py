@@ -85,6 +85,8 @@ def gateway(*flags: str, home: Path | None = None, environ: dict[str, str] | Non
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            if process.stdout:
+                process.stdout.close()
 
 
 class Streamed(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from catena.core import registry
-from catena.core.errors import EXIT_CODE, CatenaError, NotFoundError
+from catena.core.errors import EXIT_CODE, CatenaError, NotFoundError, leaves
 
 # The order in which a newcomer meets the verbs; plug-ins come after, by name.
 SUMMARIES = {
@@ -62,16 +62,19 @@ def catena() -> None:
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line and exit. Codes: 0 good, 1 a check failed, 2 wrong use, else core.errors.EXIT_CODE."""
     try:
-        code = catena.main(arguments, standalone_mode=False)
+        code = catena.main(arguments, prog_name="catena", standalone_mode=False)
         sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
     except CatenaError as error:
-        _say(f"error: {error.message}")
-        if error.hint:
-            _say(f"hint: {error.hint}")
-        if error.receipt:
-            _say(f"receipt: {error.receipt}")
-        sys.exit(EXIT_CODE.get(error.code, 70))
+        sys.exit(_tell(error))
+    except BaseExceptionGroup as group:
+        # Errors that passed a task group on their way here.
+        for leaf in leaves(group):
+            if isinstance(leaf, CatenaError):
+                sys.exit(_tell(leaf))
+        if all(isinstance(leaf, KeyboardInterrupt) for leaf in leaves(group)):
+            sys.exit(130)
+        raise
     except click.exceptions.Exit as exit:
         sys.exit(exit.exit_code)
     except click.ClickException as error:
@@ -85,5 +88,11 @@ def main(arguments: list[str] | None = None) -> Any:
         sys.exit(0)
 
 
-def _say(text: str) -> None:
-    click.echo(text, err=True)
+def _tell(error: CatenaError) -> int:
+    """Print what went wrong and what to do next; gives the exit code."""
+    click.echo(f"error: {error.message}", err=True)
+    if error.hint:
+        click.echo(f"hint: {error.hint}", err=True)
+    if error.receipt:
+        click.echo(f"receipt: {error.receipt}", err=True)
+    return EXIT_CODE.get(error.code, 70)

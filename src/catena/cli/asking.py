@@ -6,10 +6,17 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
+from catena.cli.serving import gateway
+from catena.core import config
+from catena.core.errors import NetworkError
 from catena.reach import door
+from catena.watch.log import AuditReader
 
+# A gateway that another command brought along may go while we ask; then there is another, or one of our own.
+TRIES = 3
 KEY_VARIABLE = "CATENA_API_KEY"
 
 NO_TEXT: Callable[[str], None] = lambda _: None  # noqa: E731
@@ -36,7 +43,8 @@ def ask(
 ) -> Asked:
     """Stream a chat completion of `body` from the gateway at `url`; `on_text` gets the pieces, `on_wait` signs of life.
 
-    The API key, where one is needed, comes from the environment (KEY_VARIABLE). Raises what reach.door raises.
+    The API key, where one is needed, comes from the environment (KEY_VARIABLE); what was recorded is read from the
+    audit log of this state folder. Raises what reach.door raises.
     """
     key = os.environ.get(KEY_VARIABLE)
     pieces: list[str] = []
@@ -55,7 +63,34 @@ def ask(
                 if text := choice["delta"].get("content"):
                     pieces.append(text)
                     on_text(text)
-    record = door.get(url, f"/catena/v1/receipts/{receipt}", key=key).body
-    decision, closed = record["opened"]["decision"], record["closed"] or {}
-    timings = closed.get("timings", {})
-    return Asked("".join(pieces), model, decision.get("model_digest"), decision, receipt, usage, timings)
+    found = AuditReader.open(config.home() / "audit").find(receipt)
+    decision = msgspec.to_builtins(found.opened.decision)
+    timings = msgspec.to_builtins(found.closed.timings) if found.closed else {}
+    return Asked("".join(pieces), model, found.opened.decision.model_digest, decision, receipt, usage, timings)
+
+
+def ask_any(
+    body: dict[str, Any],
+    *,
+    on_text: Callable[[str], None] = NO_TEXT,
+    on_wait: Callable[[str], None] = NO_TEXT,
+) -> Asked:
+    """Ask the gateway that serves this state folder, or one started for this question; as `ask` in all else.
+
+    Asks anew, unless text has arrived, when a gateway goes away in the meantime.
+    """
+    has_text = False
+
+    def note(piece: str) -> None:
+        nonlocal has_text
+        has_text = True
+        on_text(piece)
+
+    for left in reversed(range(TRIES)):
+        try:
+            with gateway() as url:
+                return ask(url, body, on_text=note, on_wait=on_wait)
+        except NetworkError:
+            if has_text or not left:
+                raise
+    raise AssertionError("the last try returns or raises")

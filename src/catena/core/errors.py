@@ -147,6 +147,13 @@ class NetworkError(CatenaError):
     code = "network"
 
 
+def leaves(error: BaseException) -> list[BaseException]:
+    """The errors that `error` is made of: itself, or what a group holds, however deep, in order."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for one in error.exceptions for leaf in leaves(one)]
+    return [error]
+
+
 HTTP_STATUS: dict[str, int] = {
     "internal": 500,
     "invalid_input": 400,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import ipaddress
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -33,10 +33,10 @@ from catena.core.errors import (
 
 ADDRESS_FILE = "gateway.json"
 # By the code in the body; where a protocol has a name of its own for it, by the status.
-_KINDS: dict[str, type[CatenaError]] = {
+_KINDS: Mapping[str, type[CatenaError]] = {
     kind.code: kind
     for kind in (AuditError, EngineError, IntegrityError, RefusedError, ResourceError, TooLargeError, UnsupportedError)
-}
+} | {"shutting_down": NetworkError}
 _ERRORS: dict[int, type[CatenaError]] = {
     400: InputError,
     401: UnauthenticatedError,

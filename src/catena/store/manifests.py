@@ -15,6 +15,7 @@ from catena.core.ids import is_digest
 from catena.core.manifest import Manifest
 from catena.core.messages import canonical_bytes
 from catena.store.database import Database
+from catena.store.offers import catalogue
 from catena.store.seals import INSERT as INSERT_SEAL
 from catena.store.seals import Seal, seal_row
 from catena.watch import keys
@@ -127,9 +128,12 @@ class Manifests:
             if rows:
                 raise NotFoundError(f"{text!r} begins more than one digest", hint="give more digits")
         known = [named.name for named in self.names()]
-        near = difflib.get_close_matches(text, known, n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"stored: {', '.join(known[:10]) or 'nothing yet'}"
-        raise NotFoundError("there is no such model here", hint=f"{hint} `catena pull` fetches one", param="model")
+        hint = f"`catena pull` lists what can be fetched; stored: {', '.join(known[:10]) or 'nothing yet'}"
+        if near := difflib.get_close_matches(text, known, n=3):
+            hint = f"did you mean {' or '.join(near)}?"
+        if any(offer.name == text for offer in catalogue()):
+            hint = f"fetch it with `catena pull {text}`"
+        raise NotFoundError("there is no such model here", hint=hint, param="model")
 
 
 def check_name_of(named: Named, manifest: Manifest) -> None:

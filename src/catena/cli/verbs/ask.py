@@ -8,8 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from catena.cli.asking import ask
-from catena.cli.serving import gateway
+from catena.cli.asking import ask_any
 from catena.core.errors import InputError
 
 
@@ -41,15 +40,13 @@ def command(
     body: dict[str, Any] = {"model": model, "messages": [*messages, {"role": "user", "content": question}]}
     optional = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
     body |= {name: value for name, value in optional.items() if value is not None}
-    with gateway() as url:
-        if as_json:
-            click.echo(msgspec.json.encode(ask(url, body)))
-            return
-        asked = ask(
-            url,
-            body,
-            on_text=lambda piece: click.echo(piece, nl=False),
-            on_wait=lambda sign: click.echo(f"({sign})", err=True),
-        )
+    if as_json:
+        click.echo(msgspec.json.encode(ask_any(body)))
+        return
+    asked = ask_any(
+        body,
+        on_text=lambda piece: click.echo(piece, nl=False),
+        on_wait=lambda sign: click.echo(f"({sign})", err=True),
+    )
     click.echo()
     click.echo(f"[{asked.model} · {asked.decision['outcome']} · receipt {asked.receipt}]", err=True)

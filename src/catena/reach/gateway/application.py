@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 
 from catena.core import registry
-from catena.core.errors import CancelledError, CatenaError, ExpiredError, ForbiddenError
+from catena.core.errors import CancelledError, CatenaError, ExpiredError, ForbiddenError, leaves
 from catena.core.settings import ReachSettings
 from catena.reach.access import Access
 from catena.reach.gateway import health, telemetry
@@ -163,19 +163,12 @@ class Gateway:
 
 def _first_known(error: Exception, exchange: Exchange) -> CatenaError:
     """The error to tell: one of ours out of a group, or else `internal`, with the tracebacks in the log."""
-    pending: list[BaseException] = [error]
-    leaves: list[BaseException] = []
-    while pending:
-        one = pending.pop()
-        if isinstance(one, BaseExceptionGroup):
-            pending += one.exceptions
-        else:
-            leaves.append(one)
-    for one in leaves:
+    found = leaves(error)
+    for one in found:
         if isinstance(one, CatenaError):
             return one
     pattern = exchange.route.pattern if exchange.route else "-"
-    for one in leaves:
+    for one in found:
         # Not the message: it might quote what was asked.
         where = "".join(traceback.format_tb(one.__traceback__))
         log.error("request %s to %s failed: %s\n%s", exchange.request_id, pattern, type(one).__qualname__, where)

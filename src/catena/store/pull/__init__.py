@@ -154,6 +154,7 @@ def _manifest(name: str, format: str, staged: Sequence[Staged], provenance: Prov
         facts = formats.find(format).describe({file.entry.role: file.draft for file in staged})
     except (FormatError, UnsupportedError) as error:
         error.message = f"{staged[0].entry.name}: {error.message}"
+        error.hint = error.hint or "compare its size and SHA-256 with what its publisher states; fetch it again"
         raise
     template = facts.chat_template
     return Manifest(

@@ -1,0 +1,110 @@
+"""Puts the chain together for one state folder: key, store, audit log, scheduler, router, and the door before them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from catena.core import config, registry
+from catena.core.manifest import StoredModel
+from catena.core.settings import Settings
+from catena.reach.access import Access
+from catena.reach.gateway.application import Gateway, create
+from catena.reach.router import Router
+from catena.reach.trace import Trace, trace
+from catena.run import devices
+from catena.run.scheduler import Scheduler
+from catena.store import Row, Store
+from catena.watch import proof
+from catena.watch.keys import Signer
+from catena.watch.log import AuditLog, AuditReader
+
+
+class Chain(NamedTuple):
+    """The parts, connected. `guests` are models that live outside the store."""
+
+    home: Path
+    settings: Settings
+    signer: Signer
+    store: Store
+    log: AuditLog
+    scheduler: Scheduler
+    router: Router
+    guests: dict[str, StoredModel]
+
+    def models(self) -> list[Row]:
+        """Everything that can be asked: the store's models and the guests."""
+        guests = [Row(one.name, one.digest, one.manifest, 0, 0) for one in self.guests.values()]
+        return [*self.store.models(), *guests]
+
+    def status(self) -> dict[str, Any]:
+        """What runs now, and on what."""
+        return {"scheduler": self.scheduler.status(), "machine": devices.machine()}
+
+    def trace(self, receipt: str) -> Trace:
+        """The chain behind `receipt`, with the model's files compared by samples."""
+        return trace(receipt, self.log, self.store, proof.checker(self.signer.verifier_key))
+
+    def gateway(self) -> Gateway:
+        """The door before these parts. Raises ConfigError beyond loopback without an API key."""
+        return create(
+            self.router,
+            self.settings.reach,
+            Access(self.store.database),
+            models=self.models,
+            status=self.status,
+            reader=self.log,
+            trace=self.trace,
+            verifier_key=self.signer.verifier_key,
+            salt=self.signer.salt,
+        )
+
+
+@asynccontextmanager
+async def open_chain(*, flags: Mapping[str, Any] | None = None, with_echo: bool = False) -> AsyncGenerator[Chain]:
+    """Open every part of the state folder for writing; ConflictError if another process has it open."""
+    home = config.open_home()
+    settings = config.load(home, flags=flags).settings
+    signer = Signer.open(home)
+    store = Store.open(home, settings.store, signer)
+    try:
+        log = await AuditLog.open(home / "audit", signer, batch_records=settings.watch.batch_records)
+        try:
+            names = registry.names("engines")
+            engines = registry.Made("engines", ["echo", *names] if with_echo else names)
+            guests = _guests() if with_echo else {}
+            async with Scheduler(engines, settings.run, home) as scheduler:
+                default = settings.reach.default_model
+                router = Router(store, scheduler, log, signer, guests, default_model=default)
+                yield Chain(home, settings, signer, store, log, scheduler, router, guests)
+        finally:
+            await log.close()
+    finally:
+        store.close()
+
+
+@contextmanager
+def open_store() -> Generator[Store]:
+    """The store of the state folder; works beside a running gateway and without one."""
+    home = config.open_home()
+    store = Store.open(home, config.load(home).settings.store, Signer.open(home))
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def tracing(receipt: str, *, is_full: bool = False) -> Trace:
+    """The chain behind `receipt`, read from disk. Raises NotFoundError if the log knows no such receipt."""
+    home = config.open_home()
+    reader = AuditReader.open(home / "audit")
+    with open_store() as store:
+        return trace(receipt, reader, store, proof.checker(Signer.open(home).verifier_key), is_full=is_full)
+
+
+def _guests() -> dict[str, StoredModel]:
+    from catena.run.engines.echo import MODEL  # noqa: PLC0415 - registered only when asked for
+
+    return {MODEL.name: MODEL}
