@@ -25,7 +25,7 @@ COMPANIONS: Mapping[str, str] = {
     "config.json": "config",
     "1_Pooling/config.json": "pooling",
 }
-MAX_FIELDS = 2_000_000
+MAX_FIELDS = 1_000_000
 MAX_DEPTH = 16
 MAX_TEXT_BYTES = 1024
 MAX_WEIGHTS = 131_072
