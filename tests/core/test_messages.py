@@ -191,3 +191,10 @@ def test_what_crosses_a_seam_cannot_be_changed(name: str) -> None:
         assert kind.__struct_config__.frozen
     else:
         assert callable(kind) or get_args(kind)
+
+
+def test_canonical_bytes_sort_whole_numbers_as_keys_like_any_other() -> None:
+    biased = ChatRequest("tiny", (), Sampling(logit_bias={9: 1.0, 10: -2.0, 2: 0.5}))
+    again = ChatRequest("tiny", (), Sampling(logit_bias={2: 0.5, 9: 1.0, 10: -2.0}))
+    assert canonical_bytes(biased) == canonical_bytes(again)
+    assert b'"logit_bias":{"10":-2.0,"2":0.5,"9":1.0}' in canonical_bytes(biased)

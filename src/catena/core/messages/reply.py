@@ -111,4 +111,5 @@ _encoder = msgspec.json.Encoder(order="sorted", decimal_format="string")
 
 def canonical_bytes(value: Any) -> bytes:
     """`value` as JSON with sorted keys and no spaces: equal values give equal bytes, so digests can be compared."""
-    return _encoder.encode(value)
+    # The encoder cannot sort whole numbers as keys (logit_bias has them), only texts.
+    return _encoder.encode(msgspec.to_builtins(value, str_keys=True))
