@@ -22,10 +22,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import lab
-from catena.watch.keys import Signer
-from catena.watch.log import AuditReader
 
 from catena.core.errors import CatenaError
+from catena.watch.keys import Signer
+from catena.watch.log import AuditReader
 
 
 class Client(threading.Thread):

@@ -89,6 +89,16 @@ def gateway(*flags: str, home: Path | None = None, environ: dict[str, str] | Non
                 process.stdout.close()
 
 
+def pull_chat_model(home: Path) -> None:
+    """See to it that the embedded chat model is in `home`."""
+    subprocess.run(
+        [*CATENA, "pull", "smollm2-135m-instruct"],
+        env={**os.environ, "CATENA_HOME": str(home)},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+
+
 class Streamed(NamedTuple):
     """One streamed answer as the client saw it, in seconds since its request was sent."""
 

@@ -1,7 +1,7 @@
 """Tokens per second and time to first token through the gateway, against the same library's own HTTP server.
 
 Both servers hold the same weights with the same settings and are asked in turn, round by round, in one run; the ratio
-is taken pair by pair. Needs the embedded chat model in CATENA_HOME (`catena pull smollm2-135m-instruct`).
+is taken pair by pair. The embedded chat model is pulled into CATENA_HOME if it is not there.
 """
 
 from __future__ import annotations
@@ -160,7 +160,8 @@ def main() -> None:
         return
     from catena.core import config
 
-    home = config.home()
+    home = config.open_home()
+    lab.pull_chat_model(home)
     shown = json.loads(
         subprocess.run([*lab.CATENA, "show", "smollm2-135m-instruct", "--json"], check=True, capture_output=True).stdout
     )

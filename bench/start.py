@@ -87,9 +87,11 @@ def main() -> None:
         with lab.gateway() as running:
             ready.append(running.ready_s)
             idle = lab.resident_bytes(running.process.pid)
+    lab.pull_chat_model(config.open_home())
     with lab.gateway(home=config.home()) as running:
         body = {"model": "default", "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 16}
         answer = asyncio.run(lab.stream_chat(running.url, body))
+        assert answer.status == 200, answer
         with_model = lab.resident_bytes(running.process.pid)
     sizes = installed_bytes()
     lab.save(
