@@ -46,10 +46,11 @@ def start(script: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def outcome(process: subprocess.Popen[str]) -> str:
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
-    return out
+def outcomes(processes: list[subprocess.Popen[str]]) -> list[str]:
+    """What each of them printed, once all have ended well."""
+    said = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), said
+    return [out for out, _ in said]
 
 
 def check_everything(store: Store) -> None:
@@ -132,13 +133,13 @@ def test_processes_that_start_at_once_on_an_empty_folder_open_one_store(tmp_path
             assert process.stdin is not None
             process.stdin.write("\n")
             process.stdin.flush()
-        assert len({outcome(process) for process in processes}) == 1
+        assert len(set(outcomes(processes))) == 1
 
 
 def test_two_processes_that_pull_the_same_file_copy_it_once(home: Path, large: Path) -> None:
     script = HEAD + OPEN + COPY.replace("store.pull", "pulled = store.pull") + "print(pulled.how)"
     processes = [start(script, str(home), str(large), "large") for _ in range(3)]
-    hows = sorted(outcome(process).split()[-1] for process in processes)
+    hows = sorted(said.split()[-1] for said in outcomes(processes))
     assert hows == ["copied", "present", "present"]
     store = Store.open(home, StoreSettings(), Signer.open(home))
     check_everything(store)
@@ -166,8 +167,7 @@ def test_collecting_while_others_pull_and_remove_never_takes_a_file_that_is_need
     sources = ((large, "a"), (large, "b"), (tiny, "c"))
     processes = [start(puller, str(home), str(source), name) for source, name in sources]
     processes += [start(collector, str(home))]
-    for process in processes:
-        outcome(process)
+    outcomes(processes)
     check_everything(store)
     store.collect()
     assert [path for path in (home / "blobs" / "sha256").rglob("*") if path.is_file()] == []

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from catena.core.clock import monotonic_s
 from catena.core.errors import BusyError, CatenaError, IntegrityError, ResourceError
 
 BUSY_S = 10.0
+_POLL_S = 0.01
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _REFUSED = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN})
@@ -27,9 +30,9 @@ class Database:
         try:
             with _told():
                 path.chmod(0o600)
-                self._connection.execute("PRAGMA journal_mode = WAL")
-                self._connection.execute("PRAGMA synchronous = FULL")
-                self._connection.execute("CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY) STRICT")
+                self._execute("PRAGMA journal_mode = WAL")
+                self._execute("PRAGMA synchronous = FULL")
+                self._execute("CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY) STRICT")
         except CatenaError:
             self._connection.close()
             raise
@@ -51,24 +54,36 @@ class Database:
     def read(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query."""
         with self._lock, _told():
-            return self._connection.execute(statement, values).fetchall()
+            return self._execute(statement, values).fetchall()
 
     def write(self, statement: str, values: Sequence[Any] = ()) -> int:
         """Run one statement durably; the number of rows it changed."""
         with self._lock, _told():
-            return self._connection.execute(statement, values).rowcount
+            return self._execute(statement, values).rowcount
 
     @contextmanager
     def transaction(self) -> Generator[sqlite3.Connection]:
         """Everything inside becomes durable together, or not at all."""
         with self._lock, _told():
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
                 self._connection.execute("COMMIT")
             finally:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
+
+    def _execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """Run one statement. SQLite does not wait by itself while another process turns the file to WAL mode, recovers
+        it, or is the last to close it (https://sqlite.org/wal.html, section 9), so it is waited for here."""
+        until_s = monotonic_s() + BUSY_S
+        while True:
+            try:
+                return self._connection.execute(statement, values)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF not in _BUSY or monotonic_s() >= until_s:
+                    raise
+            time.sleep(_POLL_S)
 
 
 @contextmanager
