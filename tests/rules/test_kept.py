@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterable
+from email.message import Message
+from importlib.metadata import PackageMetadata, metadata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +21,8 @@ FOREIGN = re.compile(
     r"(?<![\w.{}/])/(?:wo~rk|ro~ot|Use~rs)/[\w.]|(?<![\w.{}/])/ho~me/\w+/|/opt/(?:py~pi|wh~eels)"
     r"|py~pi\.org|pytho~nhosted\.org|npm~js\.(?:org|com)|deb~ian\.org|hugging~face\.co\b".replace("~", "")
 )
+COPYLEFT = re.compile(r"(?<![L])A?GPL|(?<!Lesser )General Public|SSPL|Commons Clause|BUSL")
+READ_BY_HAND = {"axe-playwright-python": "MIT, by its licence file"}
 RUNTIME, DEVELOPMENT = ROOT / "requirements.txt", ROOT / "requirements-dev.txt"
 
 
@@ -85,6 +90,46 @@ def declared(*extras: str) -> list[Requirement]:
             else:
                 lines.append(line)
     return [Requirement(line) for line in lines]
+
+
+def licence(metadata: PackageMetadata) -> str:
+    """What a package says of its licence, in whichever of the three places it says it."""
+    classifiers = [line.split("::")[-1] for line in metadata.get_all("Classifier") or () if line.startswith("License")]
+    said = (metadata.get("License-Expression"), *(metadata.get("License") or "").splitlines()[:1], *classifiers)
+    return "; ".join(word.strip() for word in said if word)
+
+
+def unusable(packages: Iterable[PackageMetadata]) -> list[str]:
+    """Packages under a licence that asks for more than we can promise, or under none that can be read."""
+    return [
+        f"{metadata['Name']}: {found or 'unknown'}"
+        for metadata in packages
+        if not (found := licence(metadata) or READ_BY_HAND.get(metadata["Name"], "")) or COPYLEFT.search(found)
+    ]
+
+
+def installed() -> list[PackageMetadata]:
+    """The metadata of every pinned package that is installed here."""
+    found: list[PackageMetadata] = []
+    for pin in pins(DEVELOPMENT.read_text()):
+        if pin.requirement.marker is None or pin.requirement.marker.evaluate():
+            found.append(metadata(pin.requirement.name))
+    return found
+
+
+def test_every_installed_package_has_a_licence_that_lets_anybody_use_it() -> None:
+    assert unusable(installed()) == []
+
+
+def test_an_unusable_licence_is_found() -> None:
+    packages = [Message() for _ in range(4)]
+    for package, name in zip(packages, ("free", "viral", "network", "silent"), strict=True):
+        package["Name"] = name
+    packages[0]["License-Expression"] = "MIT OR LGPL-3.0-only"
+    packages[1]["Classifier"] = "License :: OSI Approved :: GNU General Public License v3 (GPLv3)"
+    packages[2]["License"] = "AGPL-3.0"
+    found = unusable(packages)  # type: ignore[arg-type]
+    assert [line.partition(":")[0] for line in found] == ["viral", "network", "silent"]
 
 
 def test_nothing_that_is_kept_names_a_machine_or_a_registry() -> None:
