@@ -128,6 +128,7 @@ PLANTED = {
     "use/agents.py": "import catena.run.scheduler",
     "run/engines/echo.py": "import catena.run.engines.onnx",
     "store/heavy.py": "import numpy",
+    "store/formats/onnx.py": "import catena.store.formats.gguf",
     "reach/outward.py": "import httpx",
     "watch/verifier.py": "import msgspec",
 }
@@ -135,6 +136,7 @@ BROKEN = (
     "Arrows point down",
     "What uses models",
     "Engines and protocols",
+    "Formats do not know",
     "Heavy libraries",
     "No HTTP client",
     "The stand-alone verifier",
