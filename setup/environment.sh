@@ -1,8 +1,8 @@
 #!/bin/sh
 # Makes .venv with the pinned requirements. Usage: sh setup/environment.sh STAMP REQUIREMENTS
 #
-# STAMP is touched last, so an interrupted set-up never counts as ready. A set-up that was cut while it installed leaves
-# .venv/.unfinished behind, and the next one starts from nothing: pip takes a half-copied package for an installed one.
+# STAMP is touched last, so an interrupted set-up never counts as ready. A set-up that was cut leaves .venv/.unfinished
+# behind, and the next one starts from nothing: pip takes a half-copied package for an installed one.
 set -eu
 
 stamp=$1 requirements=$2
@@ -33,7 +33,10 @@ make_environment() {
         "$python cannot make virtual environments: its venv or ensurepip module is missing" \
         "Debian and Ubuntu: apt-get install python3-venv, or python3.X-venv for that very Python"
     echo "Making .venv with $("$python" --version)"
-    "$python" -m venv --clear .venv
+    rm -rf .venv
+    mkdir .venv
+    touch .venv/.unfinished
+    "$python" -m venv .venv
 }
 
 if [ -e .venv/.unfinished ] || ! is_suitable .venv/bin/python || ! .venv/bin/python -m pip --version >/dev/null 2>&1

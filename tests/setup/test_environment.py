@@ -19,7 +19,7 @@ echo "$(basename "$0") $*" >> "$CALLS"
 case "$*" in
     *version_info*) exit {too_old} ;;
     *ensurepip*) exit {no_venv} ;;
-    *--clear*) mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+    *"-m venv"*) test -e .venv/.unfinished && mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
     *"pip "*requirement*) exit "${{PIP_FAILS:-0}}" ;;
     --version) echo Python 3.12.0 ;;
 esac
@@ -56,7 +56,7 @@ class Checkout:
         )
 
     def made_with(self) -> list[str]:
-        return [line.split()[0] for line in self.calls.read_text().splitlines() if "--clear" in line]
+        return [line.split()[0] for line in self.calls.read_text().splitlines() if "-m venv" in line]
 
     def has(self, name: str) -> bool:
         return (self.folder / ".venv" / name).exists()
