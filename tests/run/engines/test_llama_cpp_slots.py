@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -181,5 +180,4 @@ async def test_a_load_that_is_cancelled_leaves_nothing_behind(load: Load) -> Non
             break
         await anyio.sleep(0.01)
     assert num_open() <= before
-    assert "llama-cpp-signals" not in {thread.name for thread in threading.enumerate()}
     assert text_of(await events_of(loaded, chat("Hello")))

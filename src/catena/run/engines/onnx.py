@@ -99,6 +99,8 @@ class Session:
         put too, unless they are there. Raises ContextError for the longest input beyond the context (nothing is ever
         cut off), UnsupportedError for dimensions that the model was not trained for.
         """
+        if not request.inputs:
+            raise InputError("there is nothing to embed", param="input")
         started_s = monotonic_s()
         rows = await anyio.to_thread.run_sync(self._tokenise, request.inputs, limiter=self._turn)
         longest = max(map(len, rows), default=0)

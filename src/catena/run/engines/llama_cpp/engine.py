@@ -26,8 +26,6 @@ from catena.run.engines.llama_cpp.rehearsal import rehearse
 from catena.run.engines.llama_cpp.session import Session
 
 COMPUTE_BYTES = 64 << 20
-# How long a handler of the library may stand in place of ours.
-_SIGNALS_LOOK_S = 0.001
 # Longest path of a unix socket on Linux is 107 bytes, on macOS 103.
 MAX_SOCKET_PATH = 100
 _loading = threading.Lock()
@@ -80,6 +78,8 @@ def _load(model: StoredModel, placement: Placement) -> Session:
         with _loading, _signals_kept():
             try:
                 server = library.Server(params)
+                # Answered by the library's own loop: it runs, so that closing at once will find it and not wait for ever.
+                server.handle_metrics()
             except RuntimeError as error:
                 raise EngineError(
                     f"llama.cpp cannot load {model.name}",
@@ -132,33 +132,16 @@ def _private_folder(parent: str) -> Generator[Path]:
 
 @contextmanager
 def _signals_kept() -> Generator[None]:
-    """Undo what the library does to SIGINT and SIGTERM: its handlers would stop itself instead of this process.
-
-    It sets them early in a load that may take minutes, so they are looked after until it has ended.
-    """
+    """Undo what the library does to SIGINT and SIGTERM: its handlers would stop itself instead of this process."""
     if os.name == "nt":
         yield
         return
     libc = ctypes.CDLL(None)
-    kept = {int(number): ctypes.create_string_buffer(512) for number in (signal.SIGINT, signal.SIGTERM)}
+    kept = {number: ctypes.create_string_buffer(512) for number in (signal.SIGINT, signal.SIGTERM)}
     for number, action in kept.items():
-        libc.sigaction(number, None, action)
-    has_ended = threading.Event()
-
-    def restore() -> None:
-        found = ctypes.create_string_buffer(512)
-        is_last = False
-        while not is_last:
-            is_last = has_ended.wait(_SIGNALS_LOOK_S)
-            for number, action in kept.items():
-                libc.sigaction(number, None, found)
-                if found.raw != action.raw:
-                    libc.sigaction(number, action, None)
-
-    watcher = threading.Thread(target=restore, name="llama-cpp-signals", daemon=True)
-    watcher.start()
+        libc.sigaction(int(number), None, action)
     try:
         yield
     finally:
-        has_ended.set()
-        watcher.join()
+        for number, action in kept.items():
+            libc.sigaction(int(number), action, None)
