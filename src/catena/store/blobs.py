@@ -88,7 +88,8 @@ class Blobs:
         descriptor = -1
         with told(self.root):
             while descriptor < 0:
-                folder.mkdir(mode=0o700, exist_ok=True)
+                with suppress(FileExistsError):  # also when it is removed just after it was found to exist
+                    folder.mkdir(mode=0o700)
                 descriptor = _lock(folder / "lock", fcntl.LOCK_EX, wait_s)
         try:
             with told(self.root):
