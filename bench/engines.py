@@ -1,5 +1,4 @@
-"""What the engines are set to, measured: batch size, cache layout, prompt cache, cancellation, overhead, and batches of
-a quantised encoder.
+"""What the engines are set to, measured: batch sizes, cache layout, prompt cache, cancellation, overhead.
 
 `python bench/engines.py [--rounds 5]`. Whatever is compared takes turns within one run, so that ratios hold also on a
 busy machine. Models come from CATENA_TEST_HOME, else they are pulled into a folder of the run.
@@ -12,6 +11,7 @@ import asyncio
 import os
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -102,7 +102,7 @@ def batch_size(model: StoredModel, folder: Path, rounds: int) -> dict[str, Any]:
     rows: dict[int, list[dict[str, float]]] = {size: [] for size in BATCHES}
     for number in range(rounds):
         for size, engine in servers.items():
-            prompt = f"{size} {number} {STORY[:3000]}"
+            prompt = f"{size} {number} {STORY[:1800]}"
             timings = ask(engine, prompt, 1)["last"]["timings"]
             with ThreadPoolExecutor(1) as threads:
                 long = threads.submit(ask, engine, f"beside {prompt}", 1)
@@ -210,7 +210,7 @@ async def cancelling(session: Session, rounds: int) -> dict[str, Any]:
         row: dict[str, float] = {}
         for phase, request, stop_at in (
             ("decode", completion(f"{number}: once", 200), 12),
-            ("prefill", completion(f"{number} {STORY[:3000]}", 1), 3),
+            ("prefill", completion(f"{number} {STORY[:1800]}", 1), 3),
         ):
             stream, seen = session.generate(request), 0
             marks: list[float] = []
@@ -249,7 +249,7 @@ async def prompt_cache(model: StoredModel, folder: Path, rounds: int) -> dict[st
     session = await llama_cpp.Engine().load(model, place)
     rows: list[dict[str, float]] = []
     for number in range(rounds):
-        prompt = f"{number} {STORY[:2400]}"
+        prompt = f"{number} {STORY[:1800]}"
         row: dict[str, float] = {}
         for name, text in (("new", prompt), ("", f"{number} white mice"), ("kept", prompt), ("in_slot", prompt)):
             usage, timings = (await consume(session, completion(text, 1)))[-2:]
@@ -262,17 +262,34 @@ async def prompt_cache(model: StoredModel, folder: Path, rounds: int) -> dict[st
 
 
 async def loading(model: StoredModel, folder: Path, rounds: int) -> dict[str, Any]:
-    """Load time with the rehearsal and, once it is noted, without."""
+    """Load time with the rehearsal and, once it is noted, without; and how long the whole process stands still."""
     place = Placement(threads=THREADS, slots=4, context_tokens=1024)
     took: dict[str, list[float]] = {"first": [], "later": []}
+    still: list[float] = []
+    has_ended = threading.Event()
+
+    def watch() -> None:
+        last = time.perf_counter()
+        while not has_ended.wait(0.001):
+            now = time.perf_counter()
+            still[-1] = max(still[-1], now - last)
+            last = now
+
+    still.append(0.0)
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     for _ in range(rounds):
         rehearsal._passed.clear()
         for row in took.values():
+            still.append(0.0)
             began = time.perf_counter()
             session = await llama_cpp.Engine().load(model, place)
             row.append(time.perf_counter() - began)
+            still.append(0.0)
             await session.close()
-    return {f"{name}_s": lab.median(row) for name, row in took.items()}
+    has_ended.set()
+    watcher.join()
+    return {**{f"{name}_s": lab.median(row) for name, row in took.items()}, "stands_still_s": lab.median(still[1::2])}
 
 
 # --- onnx: batches of a quantised encoder ---------------------------------------------------------------------------

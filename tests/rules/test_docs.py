@@ -65,10 +65,13 @@ def unknown_verbs(text: str) -> set[str]:
 
 
 def unlisted_decisions(folder: Path) -> set[str]:
-    """Decisions that the index does not list, and lines of the index without a page."""
-    pages = {path.name for path in folder.glob("0*.md")}
-    listed = set(_LINK.findall((folder / "README.md").read_text()))
-    return pages ^ {name for name in listed if name[0] == "0"}
+    """Rows that the index of decisions lacks, and those it has without a page: number, file and title of each page."""
+    titles = {
+        path.name: path.read_text().partition("\n")[0].removeprefix(f"# {path.name[:4]} · ")
+        for path in folder.glob("0*.md")
+    }
+    rows = {f"| [{name[:4]}]({name}) | {title} |" for name, title in titles.items()}
+    return rows ^ {line for line in (folder / "README.md").read_text().splitlines() if line.startswith("| [0")}
 
 
 def missing_headings(changelog: str) -> list[str]:
@@ -160,9 +163,10 @@ def test_an_unknown_verb_is_found() -> None:
 
 
 def test_an_unlisted_decision_is_found(tmp_path: Path) -> None:
-    (tmp_path / "0001-one.md").write_text("")
-    (tmp_path / "README.md").write_text("[two](0002-two.md)")
-    assert unlisted_decisions(tmp_path) == {"0001-one.md", "0002-two.md"}
+    (tmp_path / "0001-one.md").write_text("# 0001 · One\n")
+    (tmp_path / "0002-two.md").write_text("# 0002 · Two\n")
+    (tmp_path / "README.md").write_text("| [0002](0002-two.md) | Two |\n| [0003](0003-three.md) | Three |\n")
+    assert unlisted_decisions(tmp_path) == {"| [0001](0001-one.md) | One |", "| [0003](0003-three.md) | Three |"}
 
 
 def test_a_missing_heading_is_found() -> None:

@@ -1,5 +1,4 @@
-"""A request in the library's own words: every field of ours is translated or refused, since it ignores what it does
-not know."""
+"""A request in the library's own words: each field is translated or refused, as it ignores what it does not know."""
 
 from __future__ import annotations
 
