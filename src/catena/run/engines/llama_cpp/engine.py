@@ -78,7 +78,7 @@ def _load(model: StoredModel, placement: Placement) -> Session:
         with _loading, _signals_kept():
             try:
                 server = library.Server(params)
-                # Answered by the library's own loop: it runs, so that closing at once will find it and not wait for ever.
+                # Its loop answers, so it runs: closing at once would otherwise now and then wait for ever.
                 server.handle_metrics()
             except RuntimeError as error:
                 raise EngineError(
