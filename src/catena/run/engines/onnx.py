@@ -35,7 +35,7 @@ _OUTPUT = "last_hidden_state"
 _POOLINGS = frozenset({"cls", "mean"})
 BATCH_ROWS, BATCH_TOKENS = 32, 4096
 # A model that quantises its activations while it runs does so with one scale for the whole batch: a vector would then
-# depend on the other texts of its batch (cosine to itself alone down to 0.98, docs/decisions/0005-engines.md).
+# depend on the other texts of its batch (cosine to itself alone below 0.996, docs/decisions/0005-engines.md).
 _DYNAMIC = b"DynamicQuantizeLinear"
 _runtime: Any = onnxruntime
 _STATE = _runtime.capi.onnxruntime_pybind11_state

@@ -78,7 +78,7 @@ def _load(model: StoredModel, placement: Placement) -> Session:
         with _loading, _signals_kept():
             try:
                 server = library.Server(params)
-                # Its loop answers, so it runs: closing at once would otherwise now and then wait for ever.
+                # Its loop answers, so it runs; a server dropped right after it was made once hung for good.
                 server.handle_metrics()
             except RuntimeError as error:
                 raise EngineError(
