@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,18 @@ def test_a_changed_byte_fails_verify_with_exit_code_1(home: Path, pulled: dict[s
     done = catena(home, "verify", "tiny", "--json")
     assert done.returncode == 1
     assert not json.loads(done.stdout)[0]["ok"]
+
+
+def test_one_manifest_that_cannot_be_trusted_does_not_hide_the_others(
+    home: Path, pulled: dict[str, Any], tmp_path: Path
+) -> None:
+    other = write_gguf(tmp_path / "other.gguf", seed=1)
+    assert catena(home, "pull", str(other), "--name", "other").returncode == 0
+    with closing(sqlite3.connect(home / "catena.db")) as database, database:
+        database.execute("UPDATE manifests SET signature = zeroblob(64) WHERE digest = ?", (pulled["digest"],))
+    done = catena(home, "verify", "--all", "--json")
+    assert done.returncode == 1
+    assert {row["name"]: row["ok"] for row in json.loads(done.stdout)} == {"other": True, "tiny": False}
 
 
 def test_a_removed_model_is_gone_and_its_space_is_freed(home: Path, pulled: dict[str, Any]) -> None:

@@ -124,6 +124,8 @@ def _stored(manifest: Manifest, digest: str, manifests: Manifests, is_full: bool
     facts |= {f"file {file.name}": f"{bytes_text(file.size_bytes)}, {file.digest}" for file in manifest.files}
     try:
         manifests.check_files(digest, is_full=is_full)
+    except NotFoundError as error:
+        return Link("stored", "not_recorded", f"{error.message}; its signed manifest is kept", facts)
     except CatenaError as error:
         return Link("stored", "failed", error.message, facts)
     how = "every byte matches" if is_full else "size, header and sampled chunks match"

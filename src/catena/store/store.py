@@ -85,6 +85,14 @@ class Store:
         """Every named model, sorted by name. Raises IntegrityError if a manifest is not what it was."""
         return [self._row(named) for named in self._manifests.names()]
 
+    def names(self) -> list[str]:
+        """Every name, sorted; also of a model whose manifest cannot be trusted."""
+        return [named.name for named in self._manifests.names()]
+
+    def digest(self, name: str) -> str:
+        """The manifest digest that `name` means, as in `resolve`, without a look at the model. Raises NotFoundError."""
+        return self._manifests.find(name)
+
     def pull(
         self, source: str, *, name: str | None = None, progress: Callable[[Progress], None] | None = None
     ) -> Pulled:

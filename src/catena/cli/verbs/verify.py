@@ -9,8 +9,7 @@ import msgspec
 
 from catena.cli.chain import open_store
 from catena.cli.progress import shown
-from catena.core.errors import CatenaError, InputError
-from catena.store import Row
+from catena.core.errors import CatenaError, InputError, NotFoundError
 
 
 @click.command(name="verify")
@@ -23,13 +22,13 @@ def command(names: tuple[str, ...], is_all: bool, as_json: bool) -> int:
         raise InputError("there is nothing to check", hint="catena verify NAME, or --all")
     found: list[dict[str, Any]] = []
     with open_store() as store, shown() as display:
-        rows = {row.name: row for row in store.models()}
-        wanted = list(rows) if is_all else list(names)
-        for name in wanted:
-            digest = _digest(rows, name)
+        for name in store.names() if is_all else names:
+            digest = store.digest(name)
             try:
                 store.check_files(digest, is_full=True, progress=display)
                 found.append({"name": name, "digest": digest, "ok": True, "problem": None})
+            except NotFoundError:
+                raise
             except CatenaError as error:
                 found.append({"name": name, "digest": digest, "ok": False, "problem": error.message})
     if as_json:
@@ -38,7 +37,3 @@ def command(names: tuple[str, ...], is_all: bool, as_json: bool) -> int:
         for row in found:
             click.echo(f"{'ok' if row['ok'] else 'NOT OK'}  {row['name']}  {row['problem'] or row['digest']}")
     return 0 if all(row["ok"] for row in found) else 1
-
-
-def _digest(rows: dict[str, Row], name: str) -> str:
-    return rows[name].digest if name in rows else name
