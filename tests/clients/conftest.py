@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,7 +69,10 @@ def up(home: Path, *flags: str, **settings: str) -> Iterator[Gateway]:
     )
     try:
         assert process.stdout is not None
+        too_late = threading.Timer(START_TIME_S, process.kill)
+        too_late.start()
         line = process.stdout.readline()
+        too_late.cancel()
         assert line.startswith("ready "), f"the gateway did not start: {line!r}"
         yield Gateway(line.split()[1], process)
     finally:
@@ -81,20 +86,16 @@ def up(home: Path, *flags: str, **settings: str) -> Iterator[Gateway]:
             process.stdout.close()
 
 
-@pytest.fixture(scope="session")
-def models_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A state folder with both embedded models in it."""
-    home = tmp_path_factory.mktemp("models")
-    variables = {**os.environ, "CATENA_HOME": str(home)}
-    for name in ("smollm2-135m-instruct", "bge-small-en-v1.5"):
-        subprocess.run([sys.executable, "-m", "catena", "pull", name], env=variables, check=True, timeout=300)
+def copied(models_home: Path, home: Path) -> Path:
+    """A state folder of its own with the same models: only one process may write each."""
+    shutil.copytree(models_home, home, ignore=shutil.ignore_patterns("audit", "gateway.json", "run"))
     return home
 
 
 @pytest.fixture(scope="session")
-def gateway(models_home: Path) -> Iterator[Gateway]:
+def gateway(models_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """The gateway that the whole suite asks."""
-    with up(models_home, "--echo") as running:
+    with up(copied(models_home, tmp_path_factory.mktemp("clients") / "home"), "--echo") as running:
         yield running
 
 
@@ -104,9 +105,9 @@ def client(gateway: Gateway) -> Iterator[openai.OpenAI]:
         yield client
 
 
-@pytest.fixture(scope="session")
-def echo_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A gateway with the echo engine only, one slot and room for one in the queue."""
+@pytest.fixture
+def small_gateway(models_home: Path, tmp_path: Path) -> Iterator[Gateway]:
+    """A gateway with one slot per model and room for one question in the queue."""
     settings = {"CATENA__RUN__SLOTS": "1", "CATENA__RUN__QUEUE_LIMIT": "1"}
-    with up(tmp_path_factory.mktemp("echo"), "--echo", **settings) as running:
+    with up(copied(models_home, tmp_path / "home"), **settings) as running:
         yield running

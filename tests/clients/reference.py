@@ -9,11 +9,12 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from tests.clients import test_openai_errors, test_openai_requirements
+from tests.clients import test_openai_errors, test_openai_requirements, test_openai_routes
 from tests.clients.conftest import Requirement
 
 from catena.reach.gateway.protocols.openai import fields
 
+SUITE = (test_openai_requirements, test_openai_routes, test_openai_errors)
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "openai.md"
 WORDS = {"honoured": "honoured", "ignored": "accepted, named in `catena-warning`", "refused": "refused (400)"}
 
@@ -69,7 +70,7 @@ def page() -> str:
 def requirements() -> list[tuple[Requirement, str]]:
     """Every requirement with the name of its test, in the order of the files."""
     found: list[tuple[Requirement, str]] = []
-    for module in (test_openai_requirements, test_openai_errors):
+    for module in SUITE:
         for name, test in inspect.getmembers(module, inspect.isfunction):
             row = getattr(test, "requirement", None)
             if isinstance(row, Requirement) and test.__module__ == module.__name__:

@@ -18,7 +18,16 @@ from tests.clients.test_openai_requirements import ASK, EMBEDDER, MODEL, content
 from tests.reach.gateway.conftest import MODEL as TINY
 from tests.reach.gateway.conftest import Door, Log, Memory, Row, Script, over_loopback
 
-from catena.core.errors import EngineError
+from catena.core.errors import (
+    AuditError,
+    BusyError,
+    CatenaError,
+    ConflictError,
+    EngineError,
+    ExpiredError,
+    FormatError,
+    RefusedError,
+)
 from catena.core.messages import Delta
 from catena.core.settings import ReachSettings
 
@@ -158,22 +167,20 @@ def test_too_large(client: openai.OpenAI) -> None:
 
 
 @requirement("R17", ERRORS, "a full queue is a RateLimitError with `retry-after`, and the client's own retry succeeds")
-def test_busy(echo_gateway: Gateway) -> None:
-    ask: Any = {"model": "echo", "messages": [{"role": "user", "content": "word " * 3000}]}
-    with ExitStack() as stack, echo_gateway.client() as client:
+def test_busy(small_gateway: Gateway) -> None:
+    with ExitStack() as stack, small_gateway.client() as client:
         caught: openai.RateLimitError | None = None
-        for _ in range(8):
+        for _ in range(4):
             try:
-                stack.enter_context(client.chat.completions.create(**ask, stream=True))
+                stack.enter_context(client.chat.completions.create(**LONG, stream=True))
             except openai.RateLimitError as error:
                 caught = error
                 break
         assert caught is not None
         assert int(caught.response.headers["retry-after"]) >= 1
         assert caught.code == "rate_limit_exceeded"
-    with echo_gateway.client(max_retries=5) as patient:
-        short: Any = {"model": "echo", "messages": [{"role": "user", "content": "hi"}]}
-        assert patient.chat.completions.create(**short).choices[0].message.content
+    with small_gateway.client(max_retries=5) as patient:
+        assert patient.chat.completions.create(**{**ASK, "max_tokens": 1}).choices[0].message.content
 
 
 @pytest.fixture
@@ -212,6 +219,82 @@ def test_broken_stream(broken: tuple[Script, str]) -> None:
                 said.append(chunk.choices[0].delta.content or "")
         assert "".join(said) == "half"
         assert caught.value.code == "engine_failed"
+
+
+@requirement("R22", ERRORS, "a disk that takes no record is an InternalServerError 503 with `retry-after`: no answer")
+def test_no_record_no_answer(broken: tuple[Script, str]) -> None:
+    script, url = broken
+    for events in ([AuditError("the disk is full")], [Delta(text="half"), AuditError("the disk is full")]):
+        script.events = events
+        with openai.OpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0, timeout=10) as client:
+            with pytest.raises(openai.InternalServerError) as caught:
+                client.chat.completions.create(**{**ASK, "model": "tiny"})
+            assert (caught.value.status_code, caught.value.code) == (503, "audit_unavailable")
+            assert int(caught.value.response.headers["retry-after"]) >= 1
+
+
+@requirement("R23", ERRORS, "a time limit is an InternalServerError 504 that is not repeated")
+def test_time_limit(broken: tuple[Script, str]) -> None:
+    script, url = broken
+    script.events = [ExpiredError("it took too long")]
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="x", max_retries=3, timeout=10) as client:
+        with pytest.raises(openai.InternalServerError) as caught:
+            client.chat.completions.create(**{**ASK, "model": "tiny"})
+        assert (caught.value.status_code, caught.value.code) == (504, "expired")
+        assert len(script.asked) == 1
+
+
+@requirement("R24", ERRORS, "what a rule refuses is a PermissionDeniedError with code `refused`")
+def test_refused(broken: tuple[Script, str]) -> None:
+    script, url = broken
+    script.refusal = RefusedError("a rule says no")
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="x", max_retries=3, timeout=10) as client:
+        with pytest.raises(openai.PermissionDeniedError) as caught:
+            client.chat.completions.create(**{**ASK, "model": "tiny"}, stream=True)
+        assert caught.value.code == "refused"
+        assert len(script.asked) == 1
+
+
+@requirement("R25", ERRORS, "a file that cannot be used is an UnprocessableEntityError, a conflict a ConflictError")
+def test_other_classes(broken: tuple[Script, str]) -> None:
+    script, url = broken
+    cases: list[tuple[CatenaError, type[openai.APIStatusError]]] = [
+        (FormatError("the file is not what it says"), openai.UnprocessableEntityError),
+        (ConflictError("somebody holds it"), openai.ConflictError),
+    ]
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0, timeout=10) as client:
+        for refusal, kind in cases:
+            script.refusal = refusal
+            with pytest.raises(kind):
+                client.chat.completions.create(**{**ASK, "model": "tiny"})
+
+
+@requirement("R26", ERRORS, "the retry of the client itself succeeds once the trouble has passed")
+def test_own_retry(broken: tuple[Script, str]) -> None:
+    script, url = broken
+    script.refusal = BusyError("full", retry_after_s=0.1)
+
+    class Passing(list[Any]):
+        """Forgets the trouble once a question has come."""
+
+        def append(self, item: Any) -> None:
+            super().append(item)
+            if len(self) == 2:
+                script.refusal = None
+
+    script.asked = Passing()
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="x", max_retries=2, timeout=10) as client:
+        answer = client.chat.completions.create(**{**ASK, "model": "tiny"})
+    assert answer.choices[0].message.content == "Hello world"
+    assert len(script.asked) == 2
+
+
+@requirement("R27", ERRORS, "an empty input, a stray type, too many texts: BadRequestError that names `input`")
+def test_bad_input(client: openai.OpenAI) -> None:
+    for inputs in ("", [], ["a", ""], [1.5], [["a"]]):
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.embeddings.create(model=EMBEDDER, input=inputs)  # type: ignore[arg-type]
+        assert (caught.value.param or "").startswith("input")
 
 
 @requirement("R20", ERRORS, "no gateway at the address is an APIConnectionError")
@@ -270,6 +353,25 @@ def test_cancel_async(gateway: Gateway) -> None:
 
     anyio.run(main)
     assert closed(gateway, newest(gateway))["outcome"] == "cancelled"
+
+
+@requirement("X05", STOPPING, "a stream abandoned before its first token is cancelled")
+def test_cancel_before_the_first_token(gateway: Gateway) -> None:
+    long_prompt = [{"role": "user", "content": f"{number} apples and " * 700} for number in (1,)]
+    with gateway.client(timeout=0.3) as hasty, pytest.raises(openai.APITimeoutError):
+        hasty.chat.completions.create(**{**LONG, "messages": long_prompt}, stream=True)
+    record = closed(gateway, newest(gateway))
+    assert (record["outcome"], record["num_deltas"]) == ("cancelled", 0)
+
+
+@requirement("X06", STOPPING, "a completion closed half-way is cancelled like a chat")
+def test_cancel_completion(client: openai.OpenAI, gateway: Gateway) -> None:
+    ask: Any = {"model": MODEL, "prompt": "One, two,", "max_tokens": 2000, "extra_body": {"ignore_eos": True}}
+    stream = client.completions.create(**ask, stream=True)
+    next(iter(stream))
+    receipt = stream.response.headers["catena-receipt"]
+    stream.close()
+    assert closed(gateway, receipt)["outcome"] == "cancelled"
 
 
 @requirement("P01", TOGETHER, "AsyncOpenAI gets answers at once and streamed")

@@ -17,6 +17,8 @@ _CODES = {
     "unauthenticated": "invalid_api_key",
     "busy": "rate_limit_exceeded",
 }
+# What our words are called in this protocol.
+_PARAMS = {"think": "reasoning_effort"}
 
 
 def _detail(failure: Failure) -> dict[str, Any]:
@@ -27,7 +29,7 @@ def _detail(failure: Failure) -> dict[str, Any]:
     return {
         "message": failure.message,
         "type": kind,
-        "param": failure.param,
+        "param": _PARAMS.get(failure.param or "", failure.param),
         "code": code,
         "hint": failure.hint or None,
     }
