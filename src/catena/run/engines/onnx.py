@@ -214,7 +214,8 @@ def _shortened(
 
 
 def _normalised(vectors: NDArray[numpy.float32]) -> NDArray[numpy.float32]:
-    return vectors / numpy.maximum(numpy.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    norms = numpy.linalg.norm(vectors, axis=1, keepdims=True)
+    return numpy.divide(vectors, numpy.maximum(norms, 1e-12), dtype=numpy.float32)
 
 
 def _sizes(fact: Any) -> frozenset[int]:
