@@ -127,6 +127,9 @@ class Memory:
     def __init__(self) -> None:
         self._connection = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
 
+    def __del__(self) -> None:
+        self._connection.close()
+
     def migrate(self, name: str, *statements: str) -> None:
         for statement in statements:
             self._connection.execute(statement)
