@@ -2,7 +2,7 @@
 # `make run ARGS=--once` ends after the answer; `make test ARGS=tests/store` runs some tests; PYTHON=... chooses a Python.
 
 VENV := .venv/bin
-BENCHES := start setup audit serving soak kill engines
+BENCHES := start setup audit store serving soak kill leases engines
 
 .PHONY: run test lint bench docs
 .NOTPARALLEL:

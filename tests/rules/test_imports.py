@@ -34,7 +34,11 @@ CLIENT_CALLS = {
     *("create_unix_connection", "open_connection", "open_unix_connection", "sock_connect", "urlopen"),
 }
 # file → why it may open a connection
-CLIENTS = {"reach/door.py": "a command asks the gateway of its own machine; other addresses are refused"}
+CLIENTS = {
+    "reach/door.py": "a command asks the gateway of its own machine; other addresses are refused",
+    "run/engines/llama_cpp/process.py": "a pair of sockets without an address, one end for the process it starts",
+    "run/engines/llama_cpp/worker.py": "the other end of that pair, inherited",
+}
 
 PROCESS_CALLS = {
     *(
@@ -51,7 +55,7 @@ PROCESS_CALLS = {
 }
 # file or folder → why it may start a program
 PROCESSES = {
-    "run/engines/llama_cpp/rehearsal.py": "tries a file first where an abort of the library hurts nobody",
+    "run/engines/llama_cpp/process.py": "hosts the library where its loads stop nobody and its aborts end nobody else",
     "run/devices/": "asks the system's own programs what hardware there is",
     "store/pull/": "downloads packages with the user's own pip",
     "watch/rehash.py": "hashes the log on all cores",

@@ -16,7 +16,7 @@ def protocols(module: Module) -> list[tuple[str, int]]:
     """Each Protocol class with its number of methods; properties are data, not methods."""
     found: list[tuple[str, int]] = []
     for node in ast.walk(module.tree):
-        if isinstance(node, ast.ClassDef) and any(_last_name(base) == "Protocol" for base in node.bases):
+        if isinstance(node, ast.ClassDef) and any(_is_protocol(base) for base in node.bases):
             methods = [
                 each
                 for each in node.body
@@ -46,6 +46,10 @@ def not_frozen(modules: list[Module]) -> list[str]:
                 if options.get("frozen") != "True":
                     found.append(f"{module.shown} {node.name}")
     return found
+
+
+def _is_protocol(base: ast.expr) -> bool:
+    return _last_name(base) == "Protocol" and not ast.unparse(base).startswith("asyncio.")
 
 
 def _last_name(node: ast.expr) -> str:
