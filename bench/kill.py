@@ -27,6 +27,8 @@ from catena.core.errors import CatenaError
 from catena.watch.keys import Signer
 from catena.watch.log import AuditReader
 
+MEMORY = Path("/dev/shm")
+
 
 class Client(threading.Thread):
     """Asks without pause until the server dies; keeps every receipt seen and whether its answer ended cleanly."""
@@ -125,12 +127,14 @@ def main() -> None:
             problems += result["problems"]
             if index % 20 == 19:
                 print(f"{index + 1} rounds, {len(problems)} problems", file=sys.stderr)
-        source = Path(scratch) / "weights.gguf"
-        write_weights(source)
-        for _ in range(options.pulls):
-            result = kill_pull(home, source, chance, 1.0)
-            count.update(pulls=1, pulls_killed_in_flight=result["killed"])
-            problems += result["problems"]
+        # From another file system the file is copied, which takes longer than a link and can be killed half-way.
+        with tempfile.TemporaryDirectory(prefix="catena-kill-", dir=MEMORY if MEMORY.is_dir() else None) as elsewhere:
+            source = Path(elsewhere) / "weights.gguf"
+            write_weights(source)
+            for _ in range(options.pulls):
+                result = kill_pull(home, source, chance, 0.6)
+                count.update(pulls=1, pulls_killed_in_flight=result["killed"])
+                problems += result["problems"]
     report = {"holds": not problems, **count, "problems": problems[:10]}
     if options.no_save:
         print(json.dumps(report))
