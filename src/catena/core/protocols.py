@@ -11,14 +11,15 @@ from typing import Protocol, runtime_checkable
 from msgspec import Struct
 
 from catena.core.manifest import StoredModel
-from catena.core.messages import Embedded, EmbedRequest, Event, GenerateRequest
+from catena.core.messages import Embedded, EmbedRequest, Event, GenerateRequest, Prediction, PredictRequest
 
 
 class Placement(Struct, frozen=True):
     """Where and how large a session is to be. `threads` never exceeds the cores owned; `context_tokens` 0: the model's.
 
     `folder` is a private (0700) folder for sockets and caches; `prompt_cache_bytes` bounds what is kept of prompts
-    whose slot was given to another request.
+    whose slot was given to another request. A session that predicts may keep a request waiting for `batch_window_s` to
+    compute it together with others, up to `batch_rows` rows at a time.
     """
 
     device: str = "cpu"
@@ -28,6 +29,8 @@ class Placement(Struct, frozen=True):
     folder: str = ""
     prompt_cache_bytes: int = 256 << 20
     adapters: tuple[StoredModel, ...] = ()
+    batch_window_s: float = 0.001
+    batch_rows: int = 64
 
 
 class SessionFacts(Struct, frozen=True):
@@ -79,6 +82,20 @@ class Engine(Protocol):
 
     def accepts(self, model: StoredModel, /) -> str | None:
         """None if this engine can load `model`, else the reason why not, in one sentence."""
+        ...
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """A session that predicts."""
+
+    async def predict(self, request: PredictRequest, /) -> Prediction:
+        """The arrays asked for, each with the unit that the model's signature states.
+
+        The arrays given fit the signature in name, data type and shape: whoever calls has seen to it. Cancelling stops
+        the work where nobody else shares it. Raises InputError for values that the model cannot take, EngineError when
+        the engine broke.
+        """
         ...
 
     async def load(self, model: StoredModel, placement: Placement, /) -> Session:

@@ -21,7 +21,11 @@ class StoreSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RunSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """[run] `threads` 0 = the cores owned; `memory_bytes` 0 = what is free; `context_tokens` 0 = the model's own."""
+    """[run] `threads` 0 = the cores owned; `memory_bytes` 0 = what is free; `context_tokens` 0 = the model's own.
+
+    `batch_window_s` is the longest that a prediction waits for others to be computed with it, `batch_rows` how many
+    rows that may be (1: every request by itself).
+    """
 
     threads: Whole = 0
     memory_bytes: Whole = 0
@@ -31,6 +35,8 @@ class RunSettings(Struct, frozen=True, forbid_unknown_fields=True):
     queue_limit: Count = 256
     load_timeout_s: Seconds = 300.0
     prompt_cache_bytes: Whole = 256 << 20
+    batch_window_s: Annotated[float, Meta(ge=0, le=1)] = 0.001
+    batch_rows: Annotated[int, Meta(ge=1, le=4096)] = 64
 
 
 class ReachSettings(Struct, frozen=True, forbid_unknown_fields=True):

@@ -31,6 +31,7 @@ from catena.core.messages.events import (
     TopLogprob,
     Usage,
 )
+from catena.core.messages.predict import Prediction, PredictRequest, Tensor
 from catena.core.messages.reply import Choice, Reply, canonical_bytes, collect
 
 __all__ = [
@@ -53,10 +54,13 @@ __all__ = [
     "Outcome",
     "OutputFormat",
     "Part",
+    "PredictRequest",
+    "Prediction",
     "Progress",
     "Reply",
     "Role",
     "Sampling",
+    "Tensor",
     "Text",
     "Timings",
     "TokenLogprob",

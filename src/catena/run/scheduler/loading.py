@@ -124,6 +124,8 @@ class Loader:
             folder=str(self._folder),
             prompt_cache_bytes=self._settings.prompt_cache_bytes,
             adapters=tenant.adapters,
+            batch_window_s=self._settings.batch_window_s,
+            batch_rows=self._settings.batch_rows,
         )
         tenant.stage = "loading"
         timer, work = anyio.CancelScope(), anyio.CancelScope()
