@@ -5,7 +5,7 @@ Knows no protocol: a Renderer turns events into bytes.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -88,8 +88,13 @@ async def until_gone(exchange: Exchange) -> AsyncGenerator[TaskGroup]:
         raise CancelledError("the client went away")
 
 
-async def whole(exchange: Exchange, request: GenerateRequest) -> tuple[Accepted, Reply]:
-    """Compute everything, then return it: the record is closed by then. Stops when the client leaves."""
+async def whole(
+    exchange: Exchange, request: GenerateRequest, observe: Callable[[Event], object] | None = None
+) -> tuple[Accepted, Reply]:
+    """Compute everything, then return it: the record is closed by then. Stops when the client leaves.
+
+    `observe` sees each event as it comes, for a protocol whose answers keep an order that a Reply does not.
+    """
     began_s = monotonic_s()
     collector = Collector()
     accepted: Accepted | None = None
@@ -99,6 +104,8 @@ async def whole(exchange: Exchange, request: GenerateRequest) -> tuple[Accepted,
             if exchange.first_event_s is None and isinstance(event, Delta | ToolCallDelta | Finished):
                 exchange.first_event_s = monotonic_s() - began_s
             collector.add(event)
+            if observe is not None:
+                observe(event)
     assert accepted is not None
     reply = collector.reply()
     exchange.usage = reply.usage

@@ -116,7 +116,7 @@ class Gateway:
             if exchange.method == "OPTIONS":
                 await self._options(exchange)
                 return
-            found = self.table.find(exchange.method, exchange.raw_path)
+            found = self.table.find(exchange.method, exchange.raw_path, exchange.headers)
             exchange.route, exchange.params = found.route, found.params
             self._admit(exchange, found.route)
             await found.route.handle(exchange)
@@ -148,7 +148,7 @@ class Gateway:
             return
         exchange.receipt = exchange.receipt or error.receipt
         failure = describe(error)
-        await exchange.fail(failure, exchange.dialect or NATIVE)
+        await exchange.fail(failure, exchange.dialect or self.table.dialect(exchange.headers) or NATIVE)
 
     def _why_cut(self, exchange: Exchange) -> CatenaError:
         if self._stopping:

@@ -151,13 +151,16 @@ class Exchange:
         if self.status:
             await self.finish(dialect.event(failure))
         else:
-            await self.answer(failure.status, dialect.body(failure), dialect.content_type, failure.headers)
+            headers = (*failure.headers, (dialect.id_header, self.request_id))
+            await self.answer(failure.status, dialect.body(failure), dialect.content_type, headers)
 
     async def _start(self, status: int, content_type: str, headers: Headers) -> None:
         out = dict(ALWAYS)
         if content_type:
             out["content-type"] = content_type
         out["x-request-id"] = self.request_id
+        if self.dialect is not None:
+            out[self.dialect.id_header] = self.request_id
         if self.receipt:
             out["catena-receipt"] = self.receipt
         if self.warnings:

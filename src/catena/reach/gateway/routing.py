@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Container, Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -17,11 +17,15 @@ JSON = "application/json"
 
 
 class Dialect(Struct, frozen=True):
-    """How a protocol writes an error: as the body of an answer, and as the last bytes of a stream that broke off."""
+    """How a protocol writes an error: as the body of an answer, and as the last bytes of a stream that broke off.
+
+    `id_header` is where its clients look for the name of a request; `x-request-id` carries it always.
+    """
 
     body: Callable[[Failure], bytes]
     event: Callable[[Failure], bytes]
     content_type: str = JSON
+    id_header: str = "x-request-id"
 
 
 class Route(Struct, frozen=True):
@@ -30,6 +34,7 @@ class Route(Struct, frozen=True):
     `pattern` is a path whose `{name}` segments match exactly one segment; a last `{name*}` matches the rest,
     which may not be empty.
     `scope` is what a key must carry (`ask`, `audit`, `metrics`), or None for a route that needs no key.
+    A route with `header` (lower case) is for requests that carry that header, and is tried before one without.
     """
 
     method: str
@@ -37,6 +42,10 @@ class Route(Struct, frozen=True):
     handle: Callable[[Exchange], Awaitable[None]]
     scope: str | None
     dialect: Dialect
+    header: str | None = None
+
+
+Methods = dict[str, list[Route]]
 
 
 class Found(Struct, frozen=True):
@@ -47,38 +56,39 @@ class Found(Struct, frozen=True):
 
 
 class Table:
-    """Finds the route of a request. Of two routes with one pattern and method, a ValueError at start tells."""
+    """Finds the route of a request. Of two routes with one pattern, method and header, a ValueError at start tells."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        self._exact: dict[str, dict[str, Route]] = {}
-        self._patterns: list[tuple[list[str], dict[str, Route]]] = []
+        self._exact: dict[str, Methods] = {}
+        self._patterns: list[tuple[list[str], Methods]] = []
         self.routes = tuple(routes)
-        by_pattern: dict[str, dict[str, Route]] = {}
+        by_pattern: dict[str, Methods] = {}
         for route in self.routes:
-            methods = by_pattern.setdefault(route.pattern, {})
-            if route.method in methods:
+            same = by_pattern.setdefault(route.pattern, {}).setdefault(route.method, [])
+            if any(other.header == route.header for other in same):
                 raise ValueError(f"two routes for {route.method} {route.pattern}")
-            methods[route.method] = route
+            same.append(route)
+            same.sort(key=lambda one: one.header is None)
         for pattern, methods in by_pattern.items():
             if "{" in pattern:
                 self._patterns.append((pattern.split("/"), methods))
             else:
                 self._exact[pattern] = methods
 
-    def find(self, method: str, raw_path: str) -> Found:
-        """The route for `method` and the still percent-encoded `raw_path`; one trailing slash is forgiven.
+    def find(self, method: str, raw_path: str, headers: Container[str] = ()) -> Found:
+        """The route for `method`, the still percent-encoded `raw_path`, and the names of the headers sent.
 
-        HEAD is answered as GET. Raises HttpError 404 or 405 (with Allow).
+        One trailing slash is forgiven; HEAD is answered as GET. Raises HttpError 404 or 405 (with Allow).
         """
         methods, params = self._match(raw_path)
         if methods is None and raw_path.endswith("/"):
             methods, params = self._match(raw_path[:-1])
         if methods is None:
             raise HttpError(
-                404, "there is nothing at this address", code="route_not_found", hint="see docs/reference/openai.md"
+                404, "there is nothing at this address", code="route_not_found", hint="see docs/README.md"
             )
-        route = methods.get("GET" if method == "HEAD" else method)
-        if route is None:
+        routes = methods.get("GET" if method == "HEAD" else method)
+        if routes is None:
             allow = allowed(methods)
             raise HttpError(
                 405,
@@ -87,14 +97,22 @@ class Table:
                 hint=f"use {allow}",
                 headers=(("allow", allow),),
             )
-        return Found(route, params)
+        for route in routes:
+            if route.header is None or route.header in headers:
+                return Found(route, params)
+        raise HttpError(404, f"this address needs the header {routes[0].header}", code="route_not_found")
+
+    def dialect(self, headers: Container[str]) -> Dialect | None:
+        """The dialect that these headers speak, for requests without a route: that of a route that needs one of them."""
+        spoken = (route.dialect for route in self.routes if route.header is not None and route.header in headers)
+        return next(spoken, None)
 
     def methods(self, raw_path: str) -> str:
         """The methods that `raw_path` answers to, as an Allow header; empty if there is no such path."""
         methods, _ = self._match(raw_path)
         return allowed(methods) if methods else ""
 
-    def _match(self, raw_path: str) -> tuple[dict[str, Route] | None, dict[str, str]]:
+    def _match(self, raw_path: str) -> tuple[Methods | None, dict[str, str]]:
         exact = self._exact.get(raw_path)
         if exact is not None:
             return exact, {}

@@ -78,20 +78,23 @@ def check_depth(body: bytes, max_depth: int) -> None:
             depth -= 1
 
 
-def check_fields(body: Mapping[str, Any], fields: Mapping[str, Field], warnings: list[str]) -> None:
-    """Refuse unknown and refused fields of `body`; name the ignored ones in `warnings`.
+def check_fields(body: Mapping[str, Any], fields: Mapping[str, Field], warnings: list[str], where: str = "") -> None:
+    """Refuse unknown and refused fields of `body`; name the ignored ones in `warnings`, each once.
 
-    Raises HttpError (unknown_parameter, with the nearest known name) or UnsupportedError.
+    `where` (`tools[0].`) is put before their names. Raises HttpError (unknown_parameter, with the nearest known name)
+    or UnsupportedError.
     """
     for name, value in body.items():
         field = fields.get(name)
         if field is None:
-            raise unknown_field(name, fields)
+            raise unknown_field(name, fields, where)
         if field.treatment == "honoured" or value is None or value in field.harmless:
             continue
         if field.treatment == "refused":
-            raise UnsupportedError(f"{name} is not supported: {field.note}", param=name)
-        warnings.append(f"{name} ignored: {field.note}")
+            raise UnsupportedError(f"{where}{name} is not supported: {field.note}", param=f"{where}{name}")
+        warning = f"{name} ignored: {field.note}"
+        if warning not in warnings:
+            warnings.append(warning)
 
 
 def unknown_field(name: str, known: Mapping[str, Any], where: str = "") -> HttpError:
@@ -102,7 +105,7 @@ def unknown_field(name: str, known: Mapping[str, Any], where: str = "") -> HttpE
         400,
         f"unknown parameter: {where}{shown}",
         code="unknown_parameter",
-        hint=f"did you mean {near[0]!r}?" if near else "docs/reference/openai.md lists the parameters",
+        hint=f"did you mean {near[0]!r}?" if near else "docs/README.md leads to the list of parameters",
     )
     error.param = f"{where}{shown}"
     return error

@@ -15,6 +15,7 @@ from catena.reach.gateway.protocols.openai import fields, parameters
 from catena.reach.gateway.protocols.openai.chat_form import ChatRenderer, chat_completion
 from catena.reach.gateway.protocols.openai.messages import Turn, messages
 from catena.reach.gateway.protocols.openai.naming import Naming
+from catena.reach.gateway.schemas import schema_output
 from catena.reach.gateway.wire import check_fields, convert, read_json
 from catena.reach.ticket import Caller
 
@@ -161,7 +162,7 @@ def _output(wire: FormatWire | None) -> OutputFormat:
                 raise InputError("response_format.json_schema is missing", param="response_format.json_schema")
             if wire.json_schema.schema is None:
                 return OutputFormat("json")
-            return parameters.json_schema_output(wire.json_schema.schema)
+            return schema_output(wire.json_schema.schema, "response_format")
         case _:
             raise InputError(
                 "response_format.type must be text, json_object or json_schema", param="response_format.type"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from msgspec import Struct
 
-from catena.core.errors import InputError, UnsupportedError
+from catena.core.errors import InputError
 from catena.core.messages import OutputFormat, Sampling
 
 MAX_STOPS = 4
@@ -141,27 +139,3 @@ def _biases(biases: dict[str, float]) -> dict[int, float]:
         within("logit_bias", bias, -100.0, 100.0)
         found[int(token)] = bias
     return found
-
-
-def json_schema_output(schema: Any) -> OutputFormat:
-    """An answer by this JSON schema. Raises InputError if it is no object, UnsupportedError for outside references."""
-    if not isinstance(schema, dict):
-        raise InputError(
-            "response_format.json_schema.schema must be an object", param="response_format.json_schema.schema"
-        )
-    _check_references(schema)
-    return OutputFormat("schema", schema=schema)
-
-
-def _check_references(node: Any) -> None:
-    if isinstance(node, dict):
-        target = node.get("$ref")
-        if isinstance(target, str) and not target.startswith("#"):
-            raise UnsupportedError(
-                "a schema may refer to itself only", param="response_format", hint="put the parts under $defs"
-            )
-        for value in node.values():
-            _check_references(value)
-    elif isinstance(node, list):
-        for value in node:
-            _check_references(value)
