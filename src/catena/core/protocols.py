@@ -77,14 +77,6 @@ class Embedder(Protocol):
         ...
 
 
-class Engine(Protocol):
-    """A way to run models of some formats. Made without arguments; making it reads no weights and touches no device."""
-
-    def accepts(self, model: StoredModel, /) -> str | None:
-        """None if this engine can load `model`, else the reason why not, in one sentence."""
-        ...
-
-
 @runtime_checkable
 class Predictor(Protocol):
     """A session that predicts."""
@@ -96,6 +88,14 @@ class Predictor(Protocol):
         the work where nobody else shares it. Raises InputError for values that the model cannot take, EngineError when
         the engine broke.
         """
+        ...
+
+
+class Engine(Protocol):
+    """A way to run models of some formats. Made without arguments; making it reads no weights and touches no device."""
+
+    def accepts(self, model: StoredModel, /) -> str | None:
+        """None if this engine can load `model`, else the reason why not, in one sentence."""
         ...
 
     async def load(self, model: StoredModel, placement: Placement, /) -> Session:
