@@ -109,7 +109,7 @@ class Store:
         return Pulled(self._row(done.named), done.is_new, done.how, done.bytes_stored, done.bytes_downloaded)
 
     def copy(self, source: str, name: str) -> Row:
-        """The model `source` under another name too; files are shared. Raises NotFoundError, ConflictError, InputError."""
+        """The model `source` under another name too, files shared. Raises NotFoundError, ConflictError, InputError."""
         return self._row(self._deriver.copy(self.resolve(source), name))
 
     def derive(self, base: str, name: str, change: Change) -> Row:
