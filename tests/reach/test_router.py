@@ -302,3 +302,63 @@ async def test_without_a_configured_model_default_is_a_name_like_any_other() -> 
     router, _, _ = make()
     with pytest.raises(NotFoundError):
         router.resolve("default")
+
+
+def derived(**facts: Any) -> StoredModel:
+    provenance = Provenance("model:tiny", parents=(MODEL.digest, "sha256:" + "b" * 64))
+    return StoredModel(Manifest("derived", "generate", "test", (), "MIT", provenance, facts=facts), "sha256:00", {})
+
+
+class Derived(Models):
+    """Knows a derived model, and an adapter with a digest that can be changed."""
+
+    def __init__(self, **facts: Any) -> None:
+        self.model = derived(**facts)
+        self.adapter_digest = "sha256:" + "b" * 64
+
+    def resolve(self, name: str, /) -> StoredModel:
+        if name == "lora":
+            return StoredModel(Manifest("lora", "adapter", "test", (), "MIT", Provenance("x")), self.adapter_digest, {})
+        return self.model if name == "derived" else super().resolve(name)
+
+
+async def test_what_a_derived_model_sets_is_computed_with_and_what_was_asked_is_recorded() -> None:
+    asked: list[Any] = []
+
+    class Asked(Session):
+        async def generate(self, request: Any, /) -> AsyncGenerator[Event]:
+            asked.append(request)
+            async for event in super().generate(request):
+                yield event
+
+    log = Log([])
+    models = Derived(**{"preset.system": "Be brief.", "preset.temperature": 0.5, "preset.adapters": '{"lora": 1.0}'})
+    router = Router(models, Scheduler(Asked([])), log, Salts())  # type: ignore[arg-type]
+    request = ChatRequest("derived", REQUEST.messages)
+    async with router.generate(request, Caller()) as answer:
+        await collect(answer.events)
+    assert [message.role for message in asked[0].messages] == ["system", "user"]
+    assert (asked[0].sampling.temperature, asked[0].adapters) == (0.5, {"lora": 1.0})
+    opened = log.records[0]
+    assert isinstance(opened, Opened)
+    salt = Salts().salt(answer.receipt)
+    assert opened.question_digest == "sha256:" + hashlib.sha256(salt + canonical_bytes(request)).hexdigest()
+
+
+async def test_a_derived_model_is_not_run_with_another_adapter_than_its_own() -> None:
+    log, models = Log([]), Derived(**{"preset.adapters": '{"lora": 1.0}'})
+    models.adapter_digest = "sha256:" + "c" * 64
+    router = Router(models, Scheduler(Session(log.steps)), log, Salts())  # type: ignore[arg-type]
+    with pytest.raises(IntegrityError, match="lora"):
+        async with router.generate(ChatRequest("derived", REQUEST.messages), Caller()) as answer:
+            await collect(answer.events)
+    assert log.closed.outcome == "failed"
+    assert "computed" not in log.steps
+
+
+async def test_a_model_is_loaded_without_a_record_because_nothing_is_asked() -> None:
+    router, log, _ = make()
+    assert await router.load("tiny", Caller()) == MODEL
+    assert log.records == []
+    with pytest.raises(NotFoundError):
+        await router.load("other", Caller())

@@ -31,6 +31,7 @@ from catena.core.messages import (
 )
 from catena.core.messages.reply import Collector
 from catena.core.protocols import Embedder, Generator
+from catena.reach.presets import Preset
 from catena.reach.ticket import Appends, Caller, Salts, Ticket
 
 if TYPE_CHECKING:
@@ -95,6 +96,16 @@ class Router:
             name = self.default_model
         return self.guests[name] if name in self.guests else self.models.resolve(name)
 
+    async def load(self, name: str, caller: Caller) -> StoredModel:
+        """Have the model called `name` in memory. Nothing is asked of it, so nothing is recorded.
+
+        Raises what `resolve` and a lease raise.
+        """
+        model = self.resolve(name)
+        adapters = self._adapters(model, Preset.of(model.manifest).adapters)
+        async with self.scheduler.lease(model, caller.key, adapters=adapters):
+            return model
+
     @asynccontextmanager
     async def generate(self, request: GenerateRequest, caller: Caller) -> AsyncGenerator[Answer]:
         """Enter: decided and recorded. Iterate `events`: computed. The record is closed before the iterator ends.
@@ -158,10 +169,12 @@ class Router:
     ) -> AsyncGenerator[Event]:
         collector = Collector()
         try:
+            request = Preset.of(model.manifest).applied(request)
+            adapters = self._adapters(model, request.adapters)
             phase = self.scheduler.phase(model.digest)
             if phase != "ready":
                 yield Progress("queued" if phase == "busy" else "loading")
-            async with self.scheduler.lease(model, caller.key, adapters=self._adapters(request)) as lease:
+            async with self.scheduler.lease(model, caller.key, adapters=adapters) as lease:
                 _note_lease(ticket, lease)
                 if not isinstance(lease.session, Generator):
                     raise UnsupportedError(
@@ -187,8 +200,17 @@ class Router:
         ticket.finish = tuple(choice.reason for choice in reply.choices)
         await ticket.close("complete", answer=answer_bytes(reply))
 
-    def _adapters(self, request: GenerateRequest) -> tuple[StoredModel, ...]:
-        return tuple(self.resolve(name) for name in sorted(request.adapters))
+    def _adapters(self, model: StoredModel, wanted: Mapping[str, float]) -> tuple[StoredModel, ...]:
+        """The adapters by name. Raises IntegrityError if one that `model` was made with is another by now."""
+        found = tuple(self.resolve(name) for name in sorted(wanted))
+        preset = Preset.of(model.manifest).adapters
+        for adapter in found:
+            if adapter.name in preset and adapter.digest not in model.manifest.provenance.parents:
+                raise IntegrityError(
+                    f"the adapter {adapter.name} is not the one that {model.name} was made with",
+                    hint=f"make {model.name} again",
+                )
+        return found
 
 
 def answer_bytes(reply: Reply) -> bytes:
