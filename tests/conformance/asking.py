@@ -1,7 +1,9 @@
-"""Requests that any model that generates can continue, and how a test reads the events that come back."""
+"""Requests that any model that generates or predicts can take, and how a test reads the events that come back."""
 
 from __future__ import annotations
 
+import random
+import struct
 from typing import Any
 
 import anyio
@@ -9,6 +11,7 @@ import pytest
 from tests.conformance.conftest import Loaded
 
 from catena.core.errors import CatenaError
+from catena.core.manifest import TensorSpec
 from catena.core.messages import (
     ChatRequest,
     CompletionRequest,
@@ -19,13 +22,16 @@ from catena.core.messages import (
     Message,
     Progress,
     Sampling,
+    Tensor,
     Text,
     Timings,
     ToolCallDelta,
     Usage,
 )
+from catena.core.messages.predict import DTYPE_NAMES, DTYPES
 
 BOUND_S = 120.0
+_FORMS = {"float16": "e", "float32": "f", "float64": "d"}
 NUMBERS = "one, two, three, four, five, six, seven, eight, nine, ten, one, two, three, four, five, six, seven,"
 
 
@@ -88,3 +94,21 @@ def check_order(events: list[Event], num_choices: int) -> None:
             case _:
                 raise AssertionError(f"{type(event).__name__} before the last choice has ended")
     assert ended == set(range(num_choices))
+
+
+def example(port: TensorSpec, num_rows: int, seed: int = 0) -> Tensor:
+    """`num_rows` rows for an input: random numbers, or for whole numbers 0 and 1."""
+    rng = random.Random(seed)
+    shape = tuple((num_rows if index == 0 else 2) if n < 0 else n for index, n in enumerate(port.shape))
+    count = 1
+    for length in shape:
+        count *= length
+    dtype = DTYPE_NAMES[port.dtype]
+    if port.dtype in _FORMS:
+        data = struct.pack(f"<{count}{_FORMS[port.dtype]}", *[rng.gauss(0, 1) for _ in range(count)])
+    elif dtype == "BYTES":
+        data = b"".join(struct.pack("<I", 1) + bytes([97 + rng.randrange(26)]) for _ in range(count))
+    else:
+        size = DTYPES[dtype].num_bytes
+        data = b"".join(rng.randrange(2).to_bytes(size, "little") for _ in range(count))
+    return Tensor(port.name, dtype, shape, data, port.unit)

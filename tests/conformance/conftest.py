@@ -14,11 +14,13 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
+from tests import graphs
 
 from catena.core import registry
 from catena.core.errors import MissingExtraError
-from catena.core.manifest import FileEntry, Manifest, Provenance, StoredModel
+from catena.core.manifest import FileEntry, Manifest, Provenance, Signature, StoredModel, TensorSpec
 from catena.core.protocols import Placement
 from catena.core.settings import StoreSettings
 from catena.run.engines import echo
@@ -37,6 +39,13 @@ def _card(name: str, task: Any, form: str, *roles: str) -> Manifest:
 CARDS = (
     _card("smollm2-135m-instruct", "generate", "gguf", "weights"),
     _card("bge-small-en-v1.5", "embed", "onnx", "weights", "tokenizer"),
+    msgspec.structs.replace(
+        _card("classifier", "predict", "onnx", "weights"),
+        signature=Signature(
+            (TensorSpec("x", "float32", (-1, 4), "K"),),
+            (TensorSpec("p", "float32", (-1, 3)), TensorSpec("label", "int64", (-1,))),
+        ),
+    ),
     echo.MODEL.manifest,
 )
 
@@ -71,6 +80,8 @@ def stored(source: str) -> StoredModel:
     if source == echo.MODEL.name:
         return echo.MODEL
     _home().mkdir(mode=0o700, parents=True, exist_ok=True)
+    if source == "classifier":
+        source = str(graphs.write(_home() / "graphs", source, graphs.mlp()))
     store = Store.open(_home(), StoreSettings(), Signer.open(_home()))
     try:
         return store.resolve(store.pull(source).row.name)
@@ -108,6 +119,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     wanted: dict[str, Any] = {
         "generator": lambda case: case.task == "generate",
         "embedder": lambda case: case.task == "embed",
+        "predictor": lambda case: case.task == "predict",
         "case": lambda case: True,
         "case_with_files": lambda case: case.has_files,
     }
@@ -115,7 +127,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if name in metafunc.fixturenames:
             chosen = [case for case in cases(metafunc.config) if is_wanted(case)]
             ids = [f"{case.engine}-{case.model}" for case in chosen]
-            metafunc.parametrize(name, chosen, ids=ids, indirect=name in ("generator", "embedder"), scope="session")
+            metafunc.parametrize(
+                name, chosen, ids=ids, indirect=name in ("generator", "embedder", "predictor"), scope="session"
+            )
 
 
 @pytest.fixture(scope="session")
@@ -144,6 +158,14 @@ async def generator(
 
 @pytest.fixture(scope="session")
 async def embedder(
+    request: pytest.FixtureRequest, anyio_backend: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncGenerator[Loaded]:
+    async for loaded in _loaded(request.param, tmp_path_factory.mktemp("run")):
+        yield loaded
+
+
+@pytest.fixture(scope="session")
+async def predictor(
     request: pytest.FixtureRequest, anyio_backend: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncGenerator[Loaded]:
     async for loaded in _loaded(request.param, tmp_path_factory.mktemp("run")):

@@ -10,13 +10,14 @@ from typing import Any
 
 import anyio
 import pytest
+from tests.conformance.asking import example
 from tests.conformance.conftest import Case, cases, make_engine, placement, stored
 
 from catena.core import registry
 from catena.core.errors import EngineError, FormatError, ResourceError
 from catena.core.manifest import Manifest, Provenance, StoredModel
-from catena.core.messages import CompletionRequest, EmbedRequest, Sampling
-from catena.core.protocols import Embedder, Generator, Session
+from catena.core.messages import CompletionRequest, EmbedRequest, PredictRequest, Sampling
+from catena.core.protocols import Embedder, Generator, Predictor, Session
 
 pytestmark = pytest.mark.anyio
 
@@ -32,10 +33,16 @@ def test_a_model_of_another_format_is_refused_with_a_reason(case: Case) -> None:
     assert reason and "\n" not in reason
 
 
-async def use(session: Session) -> Any:
+SEAMS = {"generate": Generator, "embed": Embedder, "predict": Predictor}
+
+
+async def use(session: Session, model: StoredModel) -> Any:
     if isinstance(session, Generator):
         request = CompletionRequest("m", "one, two, three,", Sampling(max_tokens=1))
         return [event async for event in session.generate(request)]
+    if isinstance(session, Predictor):
+        inputs = tuple(example(port, 1) for port in model.manifest.signature.inputs)
+        return (await session.predict(PredictRequest("m", inputs))).outputs
     assert isinstance(session, Embedder)
     return (await session.embed(EmbedRequest("m", ("one",)))).vectors
 
@@ -44,10 +51,13 @@ async def test_a_loaded_session_states_its_facts_and_stays_within_its_placement(
     place = placement(tmp_path)
     session = await make_engine(case.engine).load(stored(case.model), place)
     facts = session.facts
-    assert isinstance(session, Generator if case.task == "generate" else Embedder)
+    assert isinstance(session, SEAMS[case.task])
     assert case.engine in facts.engine and facts.engine != case.engine, "the engine's version is missing"
     assert facts.device == place.device
-    assert 0 < facts.context_tokens <= place.context_tokens
+    if case.task == "predict":
+        assert facts.context_tokens == 0
+    else:
+        assert 0 < facts.context_tokens <= place.context_tokens
     assert facts.slots >= 1
     assert facts.memory_bytes >= sum(file.size_bytes for file in stored(case.model).manifest.files)
     await session.close()
@@ -58,11 +68,11 @@ async def test_a_closed_session_refuses_requests_and_leaves_nothing_behind(case:
     await _use_and_close(engine, case, tmp_path)  # whatever a library keeps for good, it has now
     before = _held(tmp_path)
     session = await engine.load(stored(case.model), placement(tmp_path))
-    assert await use(session)
+    assert await use(session, stored(case.model))
     await session.close()
     await _let_go(before, tmp_path)
     with pytest.raises(EngineError):
-        await use(session)
+        await use(session, stored(case.model))
 
 
 async def test_a_device_that_is_not_there_is_refused(case: Case, tmp_path: Path) -> None:
@@ -106,7 +116,7 @@ async def test_a_load_that_fails_leaves_nothing_behind(
 
 async def _use_and_close(engine: Any, case: Case, folder: Path) -> None:
     session = await engine.load(stored(case.model), placement(folder))
-    assert await use(session)
+    assert await use(session, stored(case.model))
     await session.close()
 
 

@@ -6,7 +6,9 @@ https://protobuf.dev/programming-guides/encoding/. Weights in other files (exter
 
 from __future__ import annotations
 
+import difflib
 import math
+import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,8 +17,9 @@ from typing import NamedTuple, TypeVar
 import msgspec
 from msgspec import Struct
 
-from catena.core.errors import FormatError, UnsupportedError
+from catena.core.errors import FormatError, InputError, UnsupportedError
 from catena.core.manifest import Signature, Task, TensorSpec
+from catena.core.units import check_unit
 from catena.store.formats import Facts, Value, plain_text
 from catena.store.window import Window, opened
 
@@ -24,6 +27,7 @@ COMPANIONS: Mapping[str, str] = {
     "tokenizer.json": "tokenizer",
     "config.json": "config",
     "1_Pooling/config.json": "pooling",
+    "signature.toml": "signature",
 }
 MAX_FIELDS = 1_000_000
 MAX_DEPTH = 16
@@ -33,6 +37,8 @@ MAX_DIMENSIONS = 64
 MAX_PORTS = 4096
 MAX_JSON_BYTES = 1 << 20
 MAX_TOKENIZER_BYTES = 64 << 20
+# In the metadata of a model, `unit:NAME` states the unit of the input or output NAME.
+UNIT_KEY = "unit:"
 # Text encoders have no other inputs than these.
 TEXT_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 HIDDEN = "last_hidden_state"
@@ -77,7 +83,8 @@ DTYPES = {
 
 
 class Graph(Struct, frozen=True):
-    """What is known of a model without its weights; `num_elements` and `num_bytes` of initializers, by data type."""
+    """What is known of a model without its weights; `num_elements` and `num_bytes` of initializers, by data type;
+    `units` as its metadata state them, by the name of an input or output."""
 
     ir_version: int
     opsets: dict[str, int]
@@ -86,6 +93,13 @@ class Graph(Struct, frozen=True):
     num_nodes: int
     num_elements: dict[str, int]
     num_bytes: dict[str, int]
+    units: dict[str, str] = {}
+
+
+class _Stated(Struct, frozen=True, forbid_unknown_fields=True):
+    """What signature.toml holds."""
+
+    units: dict[str, str]
 
 
 class _Field(NamedTuple):
@@ -133,9 +147,46 @@ def describe(paths: Mapping[str, Path]) -> Facts:
         values["pooling"] = _pooling(_object(paths["pooling"])) if "pooling" in paths else ""
     return Facts(
         task=task,
-        signature=Signature(graph.inputs, graph.outputs),
+        signature=_signature(graph, paths),
         values={key: value for key, value in values.items() if value},
     )
+
+
+def _signature(graph: Graph, paths: Mapping[str, Path]) -> Signature:
+    """The ports with their units: from the table `units` of signature.toml, else from the model's own metadata."""
+    units = dict(graph.units)
+    if "signature" in paths:
+        units |= _stated_units(paths["signature"])
+    names = [port.name for port in (*graph.inputs, *graph.outputs)]
+    for name, unit in units.items():
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            raise FormatError(
+                f"a unit is stated for {plain_text(name, 80)!r}, which is neither input nor output",
+                hint=f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names[:8])}",
+            )
+        try:
+            check_unit(unit)
+        except InputError as error:
+            raise FormatError(f"{name}: {plain_text(error.message)}", hint=error.hint) from None
+
+    def with_units(ports: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+        return tuple(msgspec.structs.replace(port, unit=units.get(port.name, port.unit)) for port in ports)
+
+    return Signature(with_units(graph.inputs), with_units(graph.outputs))
+
+
+def _stated_units(path: Path) -> dict[str, str]:
+    with opened(path) as window:
+        if window.size > MAX_JSON_BYTES:
+            raise FormatError("signature.toml is too large")
+        try:
+            found = tomllib.loads(window.read(0, window.size).decode())
+            return msgspec.convert(found, _Stated).units
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, msgspec.ValidationError):
+            raise FormatError(
+                "signature.toml is not a table `units` of names and units", hint='[units], then lines like `x = "K"`'
+            ) from None
 
 
 def _task(graph: Graph) -> Task:
@@ -187,6 +238,7 @@ class _Reading:
         self._num_nodes = 0
         self._num_elements = Counter[str]()
         self._num_bytes = Counter[str]()
+        self._units: dict[str, str] = {}
 
     def model(self) -> Graph:
         ir_version, opsets, graph = 0, dict[str, int](), None
@@ -201,6 +253,8 @@ class _Reading:
                 case 8:
                     domain, version = self._opset(field)
                     opsets["" if domain == "ai.onnx" else domain] = version
+                case 14:
+                    self._note(field)
                 case 25:
                     self._function(field)
                 case _:
@@ -217,6 +271,7 @@ class _Reading:
             self._num_nodes,
             dict(self._num_elements),
             dict(self._num_bytes),
+            self._units,
         )
 
     def _graph(self, graph: _Field, depth: int) -> tuple[list[TensorSpec], list[TensorSpec], set[str]]:
@@ -243,6 +298,19 @@ class _Reading:
             if len({port.name for port in ports}) < len(ports):
                 raise FormatError("the ONNX graph has two inputs or outputs of one name")
         return inputs, outputs, weights
+
+    def _note(self, pair: _Field) -> None:
+        """One entry of the metadata; only units are of interest, and others may be long."""
+        key, value = "", None
+        for field in self._fields(pair.start, pair.end):
+            if field.number == 1 and field.end - field.start <= MAX_TEXT_BYTES:
+                key = self._text(field)
+            elif field.number == 2:
+                value = field
+        if key.startswith(UNIT_KEY) and value is not None:
+            self._units[key.removeprefix(UNIT_KEY)] = self._text(value)
+            if len(self._units) > MAX_PORTS:
+                raise FormatError("the ONNX model states too many units")
 
     def _function(self, function: _Field) -> None:
         for field in self._fields(function.start, function.end):
@@ -308,7 +376,10 @@ class _Reading:
             elif field.number == 2:
                 for kind in self._fields(field.start, field.end):
                     if kind.number != 1:
-                        raise UnsupportedError(f"{name[:80]!r} of the ONNX model is not a plain tensor")
+                        raise UnsupportedError(
+                            f"{name[:80]!r} of the ONNX model is not a plain tensor",
+                            hint="export it without sequences and maps; of scikit-learn, with the option zipmap=False",
+                        )
                     dtype, shape = self._tensor_type(kind)
         if not name:
             raise FormatError("the ONNX graph has an input or output without a name")

@@ -1,8 +1,7 @@
-"""ONNX Runtime: text embeddings by encoder models with a Hugging Face tokenizer file."""
+"""Text embeddings by encoder models with a Hugging Face tokenizer file."""
 
 from __future__ import annotations
 
-import mmap
 from typing import Any
 
 import anyio
@@ -15,66 +14,36 @@ from catena.core.errors import (
     FormatError,
     InputError,
     MissingExtraError,
-    ResourceError,
     UnsupportedError,
 )
 from catena.core.manifest import StoredModel
 from catena.core.messages import Embedded, EmbedRequest, Timings, Usage
 from catena.core.protocols import Placement, SessionFacts
+from catena.run.engines.onnx import runtime
 
 try:
     import numpy
-    import onnxruntime
     import tokenizers
     from numpy.typing import NDArray
 except ModuleNotFoundError as error:
-    raise MissingExtraError(error.name or "onnxruntime", "onnx") from error
+    raise MissingExtraError(error.name or "numpy", "onnx") from error
 
 _INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 _OUTPUT = "last_hidden_state"
 _POOLINGS = frozenset({"cls", "mean"})
 BATCH_ROWS, BATCH_TOKENS = 32, 4096
-# A model that quantises its activations while it runs does so with one scale for the whole batch: a vector would then
-# depend on the other texts of its batch (cosine to itself alone below 0.996, docs/decisions/0005-engines.md).
-_DYNAMIC = b"DynamicQuantizeLinear"
-_runtime: Any = onnxruntime
-_STATE = _runtime.capi.onnxruntime_pybind11_state
-_RUNTIME_ERRORS = (
-    _STATE.Fail,
-    _STATE.InvalidArgument,
-    _STATE.InvalidGraph,
-    _STATE.InvalidProtobuf,
-    _STATE.NoSuchFile,
-    _STATE.NotImplemented,
-    _STATE.RuntimeException,
-)
 _DEFAULT_CONTEXT_TOKENS = 512
 # Weights, their prepacked copy, and the arena of one batch; measured as growth of resident memory.
 _MEMORY_FACTOR = 4
 
 
-class Engine:
-    """onnxruntime on the CPU."""
-
-    def accepts(self, model: StoredModel) -> str | None:
-        """None for an ONNX model that embeds and brings its tokenizer, else why not."""
-        manifest = model.manifest
-        if manifest.format != "onnx":
-            return f"onnx reads onnx, not {manifest.format}"
-        if manifest.task != "embed":
-            return f"onnx embeds; the task of {model.name} is {manifest.task}"
-        if not {"weights", "tokenizer"} <= {file.role for file in manifest.files}:
-            return f"{model.name} has no file of role weights or tokenizer"
-        if model.fact("pooling", "cls") not in _POOLINGS:
-            return f"{model.name} pools by {model.fact('pooling')!r}; known are cls and mean"
-        return None
-
-    async def load(self, model: StoredModel, placement: Placement) -> Session:
-        """Load on the CPU. Raises FormatError for files that are not what they should be, ResourceError for a device
-        that is not there."""
-        if placement.device != "cpu":
-            raise ResourceError(f"onnx has no device {placement.device!r} here", hint="use device cpu")
-        return await anyio.to_thread.run_sync(_load, model, placement)
+def refusal(model: StoredModel) -> str | None:
+    """Why the model cannot embed here; None if it can."""
+    if not {"weights", "tokenizer"} <= {file.role for file in model.manifest.files}:
+        return f"{model.name} has no file of role weights or tokenizer"
+    if model.fact("pooling", "cls") not in _POOLINGS:
+        return f"{model.name} pools by {model.fact('pooling')!r}; known are cls and mean"
+    return None
 
 
 class Session:
@@ -87,7 +56,7 @@ class Session:
         self._pooling = str(model.fact("pooling", "cls"))
         self._shorter = _sizes(model.fact("matryoshka", ""))
         self._inputs = [node.name for node in runner.get_inputs()]
-        self._batch_rows = 1 if _quantises_batches(model) else BATCH_ROWS
+        self._batch_rows = 1 if runtime.quantises_batches(model) else BATCH_ROWS
         edges = tokenizer.encode("").ids
         self._before, self._after = edges[:1], edges[1:]
         self._turn = anyio.CapacityLimiter(1)
@@ -148,7 +117,7 @@ class Session:
         feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": numpy.zeros_like(ids)}
         try:
             (states,) = self._runner.run([_OUTPUT], {name: feeds[name] for name in self._inputs})
-        except _RUNTIME_ERRORS as error:
+        except runtime.ERRORS as error:
             raise EngineError("onnxruntime failed on an input") from error
         if self._pooling == "cls":
             return _normalised(states[:, 0])
@@ -156,18 +125,9 @@ class Session:
         return _normalised((states * weights).sum(axis=1) / weights.sum(axis=1))
 
 
-def _load(model: StoredModel, placement: Placement) -> Session:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = placement.threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    # Idle threads must not spin: the cores are shared with the other engines.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    hint = f"run `catena verify {model.name}`"
-    try:
-        runner = onnxruntime.InferenceSession(str(model.path("weights")), options, providers=["CPUExecutionProvider"])
-    except _RUNTIME_ERRORS as error:
-        raise FormatError(f"onnxruntime cannot load the weights of {model.name}", hint=hint) from error
+def load(model: StoredModel, placement: Placement) -> Session:
+    """Load weights and tokenizer. Raises FormatError."""
+    runner, hint = runtime.opened(model, placement), runtime.verify_hint(model)
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(model.path("tokenizer")))
     except Exception as error:
@@ -179,7 +139,7 @@ def _load(model: StoredModel, placement: Placement) -> Session:
         raise FormatError(f"{model.name} has not the inputs and outputs of a text encoder", hint=hint)
     trained = int(model.fact("context_tokens", _DEFAULT_CONTEXT_TOKENS))
     facts = SessionFacts(
-        engine=f"onnx {onnxruntime.__version__}",
+        engine=runtime.name(),
         device="cpu",
         slots=placement.slots,
         context_tokens=min(trained, placement.context_tokens or trained),
@@ -221,11 +181,3 @@ def _normalised(vectors: NDArray[numpy.float32]) -> NDArray[numpy.float32]:
 def _sizes(fact: Any) -> frozenset[int]:
     """The vector sizes named by a manifest's fact `matryoshka`, e.g. `64,128,256`."""
     return frozenset(int(part) for part in str(fact).split(",") if part.strip().isdecimal())
-
-
-def _quantises_batches(model: StoredModel) -> bool:
-    with (
-        model.path("weights").open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-    ):
-        return data.find(_DYNAMIC) >= 0

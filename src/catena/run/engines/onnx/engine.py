@@ -1,0 +1,33 @@
+"""The engine itself: which ONNX models it takes, and what kind of session each becomes."""
+
+from __future__ import annotations
+
+import anyio.to_thread
+
+from catena.core.errors import ResourceError
+from catena.core.manifest import StoredModel
+from catena.core.protocols import Placement
+from catena.run.engines.onnx import embedding, prediction
+
+_KINDS = {"embed": embedding, "predict": prediction}
+
+
+class Engine:
+    """onnxruntime on the CPU."""
+
+    def accepts(self, model: StoredModel) -> str | None:
+        """None for an ONNX model that embeds and brings its tokenizer, or that predicts; else why not."""
+        manifest = model.manifest
+        if manifest.format != "onnx":
+            return f"onnx reads onnx, not {manifest.format}"
+        kind = _KINDS.get(manifest.task)
+        if kind is None:
+            return f"onnx embeds and predicts; the task of {model.name} is {manifest.task}"
+        return kind.refusal(model)
+
+    async def load(self, model: StoredModel, placement: Placement) -> embedding.Session | prediction.Session:
+        """Load on the CPU. Raises FormatError for files that are not what they should be, ResourceError for a device
+        that is not there."""
+        if placement.device != "cpu":
+            raise ResourceError(f"onnx has no device {placement.device!r} here", hint="use device cpu")
+        return await anyio.to_thread.run_sync(_KINDS[model.manifest.task].load, model, placement)

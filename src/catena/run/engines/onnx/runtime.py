@@ -1,0 +1,65 @@
+"""What every ONNX session needs of the library: its errors by name, and a model opened for our share of the cores."""
+
+from __future__ import annotations
+
+import mmap
+from typing import Any
+
+from catena.core.errors import FormatError, MissingExtraError
+from catena.core.manifest import StoredModel
+from catena.core.protocols import Placement
+
+try:
+    import onnxruntime
+except ModuleNotFoundError as error:
+    raise MissingExtraError(error.name or "onnxruntime", "onnx") from error
+
+library: Any = onnxruntime
+_STATE = library.capi.onnxruntime_pybind11_state
+# What the library says of values that a model cannot take, such as an index out of range.
+BAD_VALUE = _STATE.InvalidArgument
+ERRORS = (
+    BAD_VALUE,
+    _STATE.Fail,
+    _STATE.InvalidGraph,
+    _STATE.InvalidProtobuf,
+    _STATE.NoSuchFile,
+    _STATE.NotImplemented,
+    _STATE.RuntimeException,
+)
+# A model that quantises its activations while it runs does so with one scale for the whole batch: an answer would then
+# depend on the others of its batch (cosine to itself alone below 0.996, docs/decisions/0005-engines.md).
+_DYNAMIC = b"DynamicQuantizeLinear"
+
+
+def name() -> str:
+    """The engine with its version, as sessions state it."""
+    return f"onnx {library.__version__}"
+
+
+def opened(model: StoredModel, placement: Placement) -> Any:
+    """An InferenceSession of the model's weights on the CPU. Raises FormatError."""
+    options = library.SessionOptions()
+    options.intra_op_num_threads = placement.threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    # Idle threads must not spin: the cores are shared with the other engines.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return library.InferenceSession(str(model.path("weights")), options, providers=["CPUExecutionProvider"])
+    except ERRORS as error:
+        raise FormatError(f"onnxruntime cannot load the weights of {model.name}", hint=verify_hint(model)) from error
+
+
+def verify_hint(model: StoredModel) -> str:
+    """What to do when a file is not what it should be."""
+    return f"run `catena verify {model.name}`"
+
+
+def quantises_batches(model: StoredModel) -> bool:
+    """Whether one answer of the model depends on the others that are computed with it."""
+    with (
+        model.path("weights").open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
+        return data.find(_DYNAMIC) >= 0
