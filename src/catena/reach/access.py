@@ -26,6 +26,7 @@ SCOPES: dict[str, str] = {
     "ask": "use models, and read the receipts of its own questions",
     "audit": "read every receipt",
     "metrics": "read /metrics",
+    "manage": "pull, make, copy and delete models, and say how long they stay in memory",
 }
 MIGRATION = (
     "keys",

@@ -20,7 +20,7 @@ from catena.reach.gateway.failures import HttpError, describe, internal
 from catena.reach.gateway.guard import Guard
 from catena.reach.gateway.native import NATIVE
 from catena.reach.gateway.routing import Route, Table
-from catena.reach.gateway.services import Listed, Reach, Reader, Services
+from catena.reach.gateway.services import Intake, Listed, Reach, Reader, Services, Sessions, Shelf
 
 log = logging.getLogger("catena.reach.gateway")
 STOPPING = "the gateway is shutting down"
@@ -37,15 +37,21 @@ def create(
     trace: Callable[[str], Any] | None = None,
     verifier_key: str | None = None,
     salt: Callable[[str], bytes] | None = None,
+    shelf: Shelf | None = None,
+    intake: Intake | None = None,
+    sessions: Sessions | None = None,
     routes: Iterable[Route] = (),
 ) -> Gateway:
     """The gateway over `router`, with every registered protocol and, beside them, `routes`.
 
-    `models` lists what can be asked; `status`, `reader`, `trace`, `verifier_key` and `salt` serve /catena/v1.
+    `models` lists what can be asked; `status`, `reader`, `trace`, `verifier_key` and `salt` serve /catena/v1; `shelf`,
+    `intake` and `sessions` serve the protocols that manage models.
     Raises ConfigError when it is to listen beyond loopback and no API key exists.
     """
     access.check_listening(settings.host)
-    services = Services(router, settings, access, models, status, reader, trace, verifier_key, salt)
+    services = Services(
+        router, settings, access, models, status, reader, trace, verifier_key, salt, shelf, intake, sessions
+    )
     found: list[Route] = [*health.routes, *console_routes(NATIVE), *routes]
     for name in registry.names("protocols"):
         found += registry.find("protocols", name)
@@ -96,7 +102,7 @@ class Gateway:
         scope["catena.gateway"] = self
         exchange = Exchange(self.services, scope, receive, send)
         with anyio.CancelScope(deadline=anyio.current_time() + self.services.settings.request_timeout_s) as limit:
-            self._running[exchange.request_id] = limit
+            self._running[exchange.request_id] = exchange.limit = limit
             if self._stopping:
                 limit.cancel()
             try:

@@ -64,6 +64,7 @@ class Exchange:
         self.first_event_s: float | None = None
         self.usage: Usage | None = None
         self.model = ""
+        self.limit: anyio.CancelScope | None = None  # ends this request; work with a time limit of its own may lift it
         self._receive = receive
         self._send = send
 
@@ -88,16 +89,25 @@ class Exchange:
     async def body(self) -> bytes:
         """The whole body. Raises HttpError 413 or 408, CancelledError when the client left before its end."""
         limit = self.services.settings.max_body_bytes
+        pieces: list[bytes] = []
+
+        async def keep(piece: bytes) -> None:
+            pieces.append(piece)
+
+        await self.read(keep, limit)
+        return b"".join(pieces)
+
+    async def read(self, take: Callable[[bytes], Awaitable[None]], limit: int) -> None:
+        """Hand every piece of the body to `take`. Raises as `body` does, 413 above `limit` bytes."""
         length = self.headers.get("content-length", "0")
         if "content-length" in self.repeated or not (length.isascii() and length.isdecimal()):
             raise HttpError(400, "the Content-Length header is not one number", headers=CLOSE)
         if int(length) > limit:
             raise _too_large(limit)
-        pieces: list[bytes] = []
-        num_bytes = 0
+        num_bytes, is_last = 0, False
         try:
             with anyio.fail_after(self.services.settings.body_timeout_s):
-                while True:
+                while not is_last:
                     message = await self._receive()
                     if message["type"] == "http.disconnect":
                         self.is_gone = True
@@ -106,9 +116,8 @@ class Exchange:
                     num_bytes += len(piece)
                     if num_bytes > limit:
                         raise _too_large(limit)
-                    pieces.append(piece)
-                    if not message.get("more_body", False):
-                        break
+                    await take(piece)
+                    is_last = not message.get("more_body", False)
         except TimeoutError:
             raise HttpError(
                 408,
@@ -116,7 +125,6 @@ class Exchange:
                 code="body_timeout",
                 headers=CLOSE,
             ) from None
-        return b"".join(pieces)
 
     async def gone(self) -> None:
         """Return when the client has gone. The body must have been read."""

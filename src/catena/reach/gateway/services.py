@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
 
-from catena.core.manifest import Manifest
+from catena.core.manifest import Manifest, StoredModel
 from catena.core.messages import Closed, EmbedRequest, GenerateRequest, Opened
 from catena.core.settings import ReachSettings
 from catena.reach.access import Access
@@ -16,6 +16,7 @@ from catena.reach.ticket import Caller
 
 if TYPE_CHECKING:
     from catena.reach.router import Answer, EmbeddedAnswer
+    from catena.store import Change, Progress, Upload
 
 
 class Reach(Protocol):
@@ -52,6 +53,61 @@ class Reader(Protocol):
     def prove(self, receipt: str, salt: bytes | None = None, /) -> Any: ...
 
 
+class Shelf(Protocol):
+    """The stored models, as far as a protocol may change them; every call blocks, so it belongs on a thread."""
+
+    def pull(
+        self, source: str, *, name: str | None = None, progress: Callable[[Progress], None] | None = None
+    ) -> Any: ...
+
+    def copy(self, source: str, name: str, /) -> Listed: ...
+
+    def derive(self, base: str, name: str, change: Change, /) -> Listed: ...
+
+    def remove(self, name: str, /) -> Listed: ...
+
+
+class Intake(Protocol):
+    """Files that are sent here to become models, and the templates of those that have; every call blocks."""
+
+    def has(self, digest: str, /) -> bool: ...
+
+    def receiving(self, digest: str, /) -> AbstractContextManager[Upload]: ...
+
+    def adopt(self, name: str, files: Mapping[str, str], /) -> Listed: ...
+
+    def chat_template(self, name: str, /) -> str: ...
+
+
+class Loaded(Protocol):
+    """One session in memory; `unload_in_s` is how long it stays if nobody uses it, None for as long as it can."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def memory_bytes(self) -> int: ...
+    @property
+    def context_tokens(self) -> int: ...
+    @property
+    def unload_in_s(self) -> float | None: ...
+
+
+class Sessions(Protocol):
+    """What is in memory, and for how long."""
+
+    async def load(self, name: str, caller: Caller, /) -> StoredModel:
+        """Have a model in memory without asking it anything."""
+        ...
+
+    def keep(self, digest: str, idle_s: float | None, /) -> None:
+        """Let the sessions of a model stay for this long after their last use; 0: end with it, None: never for that."""
+        ...
+
+    def loaded(self) -> Sequence[Loaded]: ...
+
+
 class Services(Struct, frozen=True):
     """Everything a handler may use. What is None is not served (501)."""
 
@@ -64,3 +120,6 @@ class Services(Struct, frozen=True):
     trace: Callable[[str], Any] | None = None
     verifier_key: str | None = None
     salt: Callable[[str], bytes] | None = None
+    shelf: Shelf | None = None
+    intake: Intake | None = None
+    sessions: Sessions | None = None
