@@ -76,7 +76,11 @@ class OutputFormat(Struct, frozen=True):
 
 
 class Sampling(Struct, frozen=True):
-    """How tokens are chosen. None means the engine's default. `logprobs`: None, or how many alternatives (0..20)."""
+    """How tokens are chosen. None means the engine's default. `logprobs`: None, or how many alternatives (0..20).
+
+    With `fills_context`, `max_tokens` may exceed what the prompt leaves of the context: the answer then ends, with
+    reason `length`, where the context does. Without it, that is a ContextError.
+    """
 
     max_tokens: int | None = None
     temperature: float | None = None
@@ -92,6 +96,7 @@ class Sampling(Struct, frozen=True):
     logprobs: int | None = None
     num_choices: int = 1
     ignore_eos: bool = False
+    fills_context: bool = False
 
 
 class ChatRequest(Struct, frozen=True, tag="chat"):

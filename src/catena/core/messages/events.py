@@ -50,10 +50,11 @@ class ToolCallDelta(Struct, frozen=True, tag="tool_call"):
 
 
 class Finished(Struct, frozen=True, tag="finished"):
-    """Choice `choice` is complete."""
+    """Choice `choice` is complete. `stop_sequence` is the stop text that ended it, where the engine tells."""
 
     choice: int
     reason: FinishReason
+    stop_sequence: str | None = None
 
 
 class Usage(Struct, frozen=True, tag="usage"):

@@ -33,7 +33,7 @@ class Route(Struct, frozen=True):
 
     `pattern` is a path whose `{name}` segments match exactly one segment; a last `{name*}` matches the rest,
     which may not be empty.
-    `scope` is what a key must carry (`ask`, `audit`, `metrics`), or None for a route that needs no key.
+    `scope` is what a key must carry (see access.SCOPES), or None for a route that needs no key.
     A route with `header` (lower case) is for requests that carry that header, and is tried before one without.
     """
 
@@ -84,9 +84,7 @@ class Table:
         if methods is None and raw_path.endswith("/"):
             methods, params = self._match(raw_path[:-1])
         if methods is None:
-            raise HttpError(
-                404, "there is nothing at this address", code="route_not_found", hint="see docs/README.md"
-            )
+            raise HttpError(404, "there is nothing at this address", code="route_not_found", hint="see docs/README.md")
         routes = methods.get("GET" if method == "HEAD" else method)
         if routes is None:
             allow = allowed(methods)
@@ -103,7 +101,7 @@ class Table:
         raise HttpError(404, f"this address needs the header {routes[0].header}", code="route_not_found")
 
     def dialect(self, headers: Container[str]) -> Dialect | None:
-        """The dialect that these headers speak, for requests without a route: that of a route that needs one of them."""
+        """The dialect that these headers speak, for requests without a route: that of a route needing one of them."""
         spoken = (route.dialect for route in self.routes if route.header is not None and route.header in headers)
         return next(spoken, None)
 

@@ -111,14 +111,17 @@ def unknown_field(name: str, known: Mapping[str, Any], where: str = "") -> HttpE
     return error
 
 
-def convert(body: Mapping[str, Any], kind: type[T]) -> T:
-    """`body` as struct `kind`. Raises InputError naming the field in `param`; unknown nested fields are refused."""
+def convert(body: Mapping[str, Any], kind: type[T], where: str = "") -> T:
+    """`body` as struct `kind`. Raises InputError naming the field in `param`; unknown nested fields are refused.
+
+    `where` is the place of `body` in what was sent, e.g. `tools[0]`.
+    """
     try:
         return msgspec.convert(body, kind)
     except msgspec.ValidationError as error:
         text = str(error)
         found = _PATH.search(text)
-        param = found[1] if found else None
+        param = ".".join(filter(None, (where, found[1] if found else ""))) or None
         said = text[: found.start()] if found else text
         if unknown := _UNKNOWN.search(said):
             raise unknown_field(unknown[1], {}, f"{param}." if param else "") from None

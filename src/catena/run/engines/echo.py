@@ -80,6 +80,7 @@ class _Plan(Struct, frozen=True):
     pieces: tuple[str, ...]
     reason: FinishReason
     tool: Tool | None = None
+    stop: str | None = None
 
 
 class Session:
@@ -112,7 +113,7 @@ class Session:
             for choice in choices:
                 yield Delta(choice, piece, logprobs=_logprobs(piece, request.sampling.logprobs))
         for choice in choices:
-            yield Finished(choice, plan.reason)
+            yield Finished(choice, plan.reason, plan.stop)
         yield Usage(plan.num_prompt, len(plan.pieces) * len(choices), source="counted")
         yield Timings(decode_s=monotonic_s() - started_s)
 
@@ -124,16 +125,21 @@ class Session:
         _refuse_unsupported(request)
         prompt, answer = _words(request)
         num_prompt, limit = len(_TOKEN.findall(prompt)), request.sampling.max_tokens
-        needed = num_prompt + (limit or 1)
+        needed = num_prompt + (1 if limit is None or request.sampling.fills_context else limit)
         if needed > self.facts.context_tokens:
             raise ContextError(needed, self.facts.context_tokens)
         tool = _called(request)
         if tool is not None:
             return _Plan(num_prompt, (), "tool_calls", tool)
-        ends = [answer.find(stop) for stop in request.sampling.stop if stop in answer]
-        pieces = tuple(_TOKEN.findall(answer[: min(ends)] if ends else answer))
-        room = self.facts.context_tokens - num_prompt if limit is None else limit
-        return _Plan(num_prompt, pieces[:room], "length" if len(pieces) > room else "stop")
+        end, stop = min(
+            ((answer.find(stop), stop) for stop in request.sampling.stop if stop in answer), default=(None, None)
+        )
+        pieces = tuple(_TOKEN.findall(answer[:end]))
+        room = self.facts.context_tokens - num_prompt
+        room = room if limit is None else min(room, limit)
+        if len(pieces) > room:
+            return _Plan(num_prompt, pieces[:room], "length")
+        return _Plan(num_prompt, pieces, "stop", stop=stop)
 
 
 def _words(request: GenerateRequest) -> tuple[str, str]:
