@@ -11,18 +11,18 @@ import asyncio
 import os
 import statistics
 import tempfile
-import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import anyio
 import lab
 import msgspec
 import numpy
 import onnxruntime
 import tokenizers
+import xllamacpp
 
 from catena.core.manifest import StoredModel
 from catena.core.messages import CompletionRequest, Delta, EmbedRequest, OutputFormat, Sampling
@@ -30,14 +30,11 @@ from catena.core.protocols import Placement, SessionFacts
 from catena.core.settings import StoreSettings
 from catena.run import devices
 from catena.run.engines import llama_cpp, onnx
-from catena.run.engines.llama_cpp import rehearsal
-from catena.run.engines.llama_cpp.asking import translate
-from catena.run.engines.llama_cpp.call import Call
-from catena.run.engines.llama_cpp.choices import Choices
+from catena.run.engines.llama_cpp import worker
 from catena.run.engines.llama_cpp.header import read
-from catena.run.engines.llama_cpp.parameters import Files, library, parameters
+from catena.run.engines.llama_cpp.parameters import Files, settings
+from catena.run.engines.llama_cpp.process import Process
 from catena.run.engines.llama_cpp.session import Session
-from catena.run.engines.llama_cpp.wire import decode
 from catena.store import Store
 from catena.watch.keys import Signer
 
@@ -55,15 +52,22 @@ def stored(home: Path, *names: str) -> list[StoredModel]:
         store.close()
 
 
-def server(model: StoredModel, folder: Path, *, slots: int = 4, context_tokens: int = 1024, **changes: Any) -> Any:
-    """The library's own server with the engine's parameters, but for `changes`."""
+def server(
+    model: StoredModel,
+    folder: Path,
+    *,
+    slots: int = 4,
+    context_tokens: int = 1024,
+    threads: int = THREADS,
+    **changes: Any,
+) -> Any:
+    """The library's own server, in this process, with the engine's parameters but for `changes`."""
     facts = SessionFacts("", "cpu", slots, context_tokens, 0)
-    place = Placement(threads=THREADS, slots=slots, prompt_cache_bytes=0)
+    place = Placement(threads=threads, slots=slots, prompt_cache_bytes=0)
     own = Path(tempfile.mkdtemp(dir=folder))
-    params = parameters("bench", Files(str(model.path("weights"))), facts, place, own)
-    for name, value in changes.items():
-        setattr(params, name, value)
-    return library.Server(params)
+    wished = settings("bench", Files(str(model.path("weights"))), facts, place, own)
+    wished["parameters"] |= changes
+    return worker.open_server(xllamacpp, wished)
 
 
 def ask(engine: Any, prompt: str, max_tokens: int, **fields: Any) -> dict[str, Any]:
@@ -167,40 +171,35 @@ async def consume(session: Session, request: CompletionRequest) -> list[Any]:
     return [event async for event in session.generate(request)]
 
 
-async def overhead(session: Session, model: StoredModel, rounds: int) -> dict[str, Any]:
-    """The session against the raw call on the same server, in turn; and its CPU time per token on recorded chunks."""
-    engine, num_tokens = session._server, 96
-    raw_s: list[float] = []
-    ours_s: list[float] = []
-    for number in range(2 * rounds):
-        prompt = f"{number}: once upon a time"
-        raw_s.append((await asyncio.to_thread(ask, engine, f"raw {prompt}", num_tokens, ignore_eos=True))["took_s"])
-        began = time.perf_counter()
-        await consume(session, completion(f"our {prompt}", num_tokens))
-        ours_s.append(time.perf_counter() - began)
-    asking = translate(completion("x", num_tokens), read(model.path("weights")), (), 1)
-    chunks: list[bytes] = []
-    engine.handle_completions(msgspec.json.encode(asking.body), lambda chunk: chunks.append(chunk) or False)
-
-    def replay(body: bytes, callback: Callable[[bytes], bool]) -> None:
-        for chunk in chunks:
-            callback(chunk)
-
-    cpu: list[float] = []
-    with ThreadPoolExecutor(1) as threads:
-        for _ in range(50):
-            began = time.process_time()
-            call, choices = Call(replay, b"", threads, lambda: None), Choices(asking)
-            while (raw := await call.chunk()) is not None:
-                for piece in decode(raw).choices:
-                    list(choices.feed(piece))
-            cpu.append((time.process_time() - began) / num_tokens * 1e6)
-    ratios = [ours / raw for ours, raw in zip(ours_s, raw_s, strict=True)]
-    return {
-        "raw_ms_per_token": round(statistics.median(raw_s) / num_tokens * 1e3, 3),
-        "session_to_raw": round(statistics.median(ratios), 3),
-        "cpu_us_per_token": round(statistics.median(cpu), 1),
-    }
+async def overhead(model: StoredModel, folder: Path, rounds: int, threads: int) -> dict[str, Any]:
+    """Tokens per second of a session against the raw library in this process, in turn, at 1, 4 and 8 streams."""
+    place = Placement(threads=threads, slots=8, context_tokens=512, folder=str(folder), prompt_cache_bytes=0)
+    session = await llama_cpp.Engine().load(model, place)
+    engine = server(model, folder, slots=8, context_tokens=512, threads=threads)
+    num_tokens, found = 48, {}
+    with ThreadPoolExecutor(8) as pool:
+        for streams in (1, 4, 8):
+            rows: list[dict[str, float]] = []
+            for number in range(2 * rounds):
+                prompts = [f"{number} {stream}: once upon a time" for stream in range(streams)]
+                row: dict[str, float] = {}
+                for name in ("raw", "session") if number % 2 else ("session", "raw"):
+                    began, began_cpu = time.perf_counter(), time.thread_time()
+                    if name == "raw":
+                        calls = [
+                            asyncio.wrap_future(pool.submit(ask, engine, prompt, num_tokens, ignore_eos=True))
+                            for prompt in prompts
+                        ]
+                    else:
+                        calls = [consume(session, completion(prompt, num_tokens)) for prompt in prompts]
+                    await asyncio.gather(*calls)
+                    row[name] = num_tokens * streams / (time.perf_counter() - began)
+                    if name == "session":
+                        row["cpu_us_per_token"] = (time.thread_time() - began_cpu) / num_tokens / streams * 1e6
+                rows.append({**row, "session_to_raw": row["session"] / row["raw"]})
+            found[streams] = middle(rows)
+    await session.close()
+    return {"threads": threads, "tokens_per_s_by_streams": found}
 
 
 async def cancelling(session: Session, rounds: int) -> dict[str, Any]:
@@ -262,34 +261,39 @@ async def prompt_cache(model: StoredModel, folder: Path, rounds: int) -> dict[st
 
 
 async def loading(model: StoredModel, folder: Path, rounds: int) -> dict[str, Any]:
-    """Load time with the rehearsal and, once it is noted, without; and how long the whole process stands still."""
-    place = Placement(threads=THREADS, slots=4, context_tokens=1024)
-    took: dict[str, list[float]] = {"first": [], "later": []}
-    still: list[float] = []
-    has_ended = threading.Event()
+    """Time of a load, the longest that the event loop stood still meanwhile and without it, and a worker's memory."""
+    rows: list[dict[str, float]] = []
+    longest_s = 0.0
 
-    def watch() -> None:
-        last = time.perf_counter()
-        while not has_ended.wait(0.001):
-            now = time.perf_counter()
-            still[-1] = max(still[-1], now - last)
-            last = now
+    async def watch() -> None:
+        nonlocal longest_s
+        last_s = time.perf_counter()
+        while True:
+            await asyncio.sleep(0.001)
+            now_s = time.perf_counter()
+            longest_s, last_s = max(longest_s, now_s - last_s), now_s
 
-    still.append(0.0)
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    for _ in range(rounds):
-        rehearsal._passed.clear()
-        for row in took.values():
-            still.append(0.0)
-            began = time.perf_counter()
+    watcher = asyncio.create_task(watch())
+    for _ in range(2 * rounds):
+        row: dict[str, float] = {}
+        for context_tokens in (1024, 8192):
+            place = Placement(threads=THREADS, slots=4, context_tokens=context_tokens, folder=str(folder))
+            longest_s, began_s = 0.0, time.perf_counter()
             session = await llama_cpp.Engine().load(model, place)
-            row.append(time.perf_counter() - began)
-            still.append(0.0)
+            row[f"load_{context_tokens}_s"] = time.perf_counter() - began_s
+            row[f"stands_still_{context_tokens}_ms"] = longest_s * 1e3
+            row[f"resident_{context_tokens}_mb"] = lab.resident_bytes(session.process.pid) / 1e6
+            longest_s = 0.0
+            await asyncio.sleep(row[f"load_{context_tokens}_s"])
+            row[f"stands_still_without_{context_tokens}_ms"] = longest_s * 1e3
             await session.close()
-    has_ended.set()
-    watcher.join()
-    return {**{f"{name}_s": lab.median(row) for name, row in took.items()}, "stands_still_s": lab.median(still[1::2])}
+        empty = Process()
+        await asyncio.sleep(0.3)
+        row["resident_before_load_mb"] = lab.resident_bytes(empty.pid) / 1e6
+        await empty.end()
+        rows.append(row)
+    watcher.cancel()
+    return middle(rows)
 
 
 # --- onnx: batches of a quantised encoder ---------------------------------------------------------------------------
@@ -345,9 +349,10 @@ async def measure(chat: StoredModel, encoder: StoredModel, folder: Path, rounds:
     result: dict[str, Any] = {"threads": THREADS, "rounds": rounds}
     result["batch_size"] = await asyncio.to_thread(batch_size, chat, folder, rounds)
     result["cache_layout"] = await asyncio.to_thread(cache_layout, chat, folder, rounds)
+    cores = sorted({THREADS, devices.owned_cores()})
+    result["overhead"] = [await overhead(chat, folder, rounds, threads) for threads in cores]
     place = Placement(threads=THREADS, slots=2, context_tokens=1024, folder=str(folder))
     session = await llama_cpp.Engine().load(chat, place)
-    result["overhead"] = await overhead(session, chat, rounds)
     result["cancelling"] = await cancelling(session, rounds)
     result["grammar_trial"] = await grammar_trial(session, rounds)
     await session.close()
@@ -366,7 +371,9 @@ def main() -> None:
         home = Path(os.environ.get("CATENA_TEST_HOME") or folder / "home")
         home.mkdir(parents=True, exist_ok=True)
         chat, encoder = stored(home, "smollm2-135m-instruct", "bge-small-en-v1.5")
-        lab.save("engines", asyncio.run(measure(chat, encoder, folder, chosen.rounds)))
+        options = {"use_uvloop": True}  # as `catena up` does
+        result = anyio.run(measure, chat, encoder, folder, chosen.rounds, backend_options=options)
+        lab.save("engines", result)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,11 @@ class SessionFacts(Struct, frozen=True):
 
 
 class Session(Protocol):
-    """A model loaded on a device; it is also a Generator or an Embedder."""
+    """A model loaded on a device; it is also a Generator or an Embedder.
+
+    One that can break for good may have an attribute `is_broken: bool`: once true it gets no more requests, and the
+    next request for its model has it closed and loaded again.
+    """
 
     facts: SessionFacts
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import time
 from itertools import pairwise
-from pathlib import Path
 
 import anyio
 import anyio.lowlevel
 import pytest
-from tests.conformance.asking import BOUND_S, ask, chat, events_of, text_of, usage_of
+from tests.conformance.asking import BOUND_S, ask, events_of, usage_of
 from tests.conformance.conftest import Loaded
 from tests.run.engines.conftest import Load
 
 from catena.core.errors import ContextError, EngineError, UnsupportedError
 from catena.core.messages import Delta, Event, Progress, Timings
-from catena.run.engines import llama_cpp
 from catena.run.engines.llama_cpp.parameters import BATCH_TOKENS
 from catena.run.engines.llama_cpp.session import Session
 
@@ -161,23 +159,3 @@ async def test_closing_lets_running_requests_end_and_refuses_those_in_line(load:
             await anyio.lowlevel.checkpoint()
             await loaded.session.close()
     assert sorted(results) == ["answered 20", "refused"]
-
-
-def num_open() -> int:
-    """Open files and sockets of this process."""
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-async def test_a_load_that_is_cancelled_leaves_nothing_behind(load: Load) -> None:
-    loaded = await load()
-    before = num_open()
-    with anyio.move_on_after(0.1) as scope:
-        await llama_cpp.Engine().load(loaded.model, loaded.placement)
-        await anyio.sleep(BOUND_S)
-    assert scope.cancelled_caught
-    for _ in range(1000):
-        if num_open() <= before:
-            break
-        await anyio.sleep(0.01)
-    assert num_open() <= before
-    assert text_of(await events_of(loaded, chat("Hello")))

@@ -47,6 +47,7 @@ class FakeSession:
         self.facts = SessionFacts("fake 1", "cpu", slots, 100, memory_bytes)
         self.active = 0
         self.num_closed = 0
+        self.is_broken = False
 
     async def close(self) -> None:
         assert self.active == 0, "closed in use"

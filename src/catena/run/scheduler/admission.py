@@ -19,13 +19,15 @@ MIN_RETRY_S, MAX_RETRY_S = 1.0, 120.0
 
 
 class Admission:
-    """Lines, slots and places. `bring` is to load a tenant, `stir` to tell that one became idle or unwanted."""
+    """Lines, slots and places. `bring` is to load a tenant, `renew` to close a broken one that nobody uses, `stir` to
+    tell that one became idle or unwanted."""
 
     def __init__(
         self,
         tenants: dict[Key, Tenant],
         queue_limit: int,
         bring: Callable[[Tenant], None],
+        renew: Callable[[Tenant], None],
         stir: Callable[[], None],
     ) -> None:
         self.num_waiting = 0
@@ -33,6 +35,7 @@ class Admission:
         self._tenants = tenants
         self._queue_limit = queue_limit
         self._bring = bring
+        self._renew = renew
         self._stir = stir
         self._costs: dict[Key, Cost] = {}
 
@@ -78,6 +81,10 @@ class Admission:
                 tenant.stage = "waiting"
                 self._bring(tenant)
             return
+        if tenant.is_broken():
+            if self.is_open and not tenant.active:
+                self._renew(tenant)
+            return
         now_s = monotonic_s()
         while (waiter := tenant.next(now_s)) is not None:
             self._count_waiting(-1)
@@ -115,7 +122,7 @@ class Admission:
     def _free(self, tenant: Tenant, caller: str, now_s: float) -> None:
         tenant.stop(caller, now_s)
         status.LEASED.add(-1)
-        if tenant.line:
+        if tenant.line or tenant.is_broken():
             self.settle(tenant)
         if not tenant.active:
             self._stir()

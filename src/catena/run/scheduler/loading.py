@@ -82,6 +82,11 @@ class Loader:
         self._admission.settle(tenant)
         self._memory.stir()
 
+    async def renew(self, tenant: Tenant) -> None:
+        """Close a session that broke; whoever waits for it then has it loaded again."""
+        if tenant.is_broken() and not tenant.active:
+            await self._memory.close(tenant, "broken")
+
     async def unload_idle(self, limit_s: float) -> None:
         """Close, for ever, sessions that nobody has used for `limit_s`."""
         while True:
@@ -133,7 +138,7 @@ class Loader:
         try:
             with work:
                 session = await engine.load(tenant.model, placement)
-                # An engine that loads in a thread cannot be interrupted; what comes late is still good.
+                # An engine that loads in a thread of its own cannot be interrupted; what comes late is still good.
                 tenant.opened(session, monotonic_s())
         finally:
             timer.cancel()

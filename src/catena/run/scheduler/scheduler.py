@@ -50,7 +50,9 @@ class Scheduler:
         self._memory = Occupancy(
             settings.memory_bytes, headroom or devices.Machine(), settings.load_timeout_s, self._settle
         )
-        self._admission = Admission(self._memory.tenants, settings.queue_limit, self._bring, self._memory.stir)
+        self._admission = Admission(
+            self._memory.tenants, settings.queue_limit, self._bring, self._renew, self._memory.stir
+        )
         self._loader = Loader(engines, settings, self._folder, self._memory, self._admission, self._group)
 
     async def __aenter__(self) -> Scheduler:
@@ -100,7 +102,7 @@ class Scheduler:
                     return "ready"
                 if tenant.stage == "loading":
                     found = "loading"
-                elif tenant.stage != "cold" and found == "cold":
+                elif tenant.stage != "cold" and not tenant.is_broken() and found == "cold":
                     found = "busy"
         return found
 
@@ -122,6 +124,9 @@ class Scheduler:
 
     def _bring(self, tenant: Tenant) -> None:
         self._group.start_soon(self._loader.bring, tenant)
+
+    def _renew(self, tenant: Tenant) -> None:
+        self._group.start_soon(self._loader.renew, tenant)
 
 
 class _Leasing(AbstractAsyncContextManager[Lease]):

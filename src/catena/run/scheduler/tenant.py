@@ -96,12 +96,17 @@ class Tenant:
         """Nothing is loaded any more."""
         self.session, self.slots, self.memory_bytes, self.stage, self.yields = None, 0, 0, "cold", None
 
+    def is_broken(self) -> bool:
+        """Whether what is loaded answers no more; a session may say so of itself."""
+        return self.stage == "loaded" and getattr(self.session, "is_broken", False)
+
     def admits(self, now_s: float) -> bool:
         """Whether a request that comes now may start at once."""
         return (
             self.stage == "loaded"
             and self.active < self.slots
             and not self.line
+            and not self.is_broken()
             and (self.yields is None or now_s < self.yields.until_s)
         )
 

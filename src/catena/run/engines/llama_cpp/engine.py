@@ -1,16 +1,15 @@
-"""Loads a GGUF model into the library's in-process server, with its own HTTP side shut off from everybody."""
+"""Loads a GGUF model into a process of its own, where the library's HTTP side is shut off from everybody."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import signal
 import tempfile
-import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
 import msgspec
@@ -21,14 +20,13 @@ from catena.core.protocols import Placement, SessionFacts
 from catena.core.units import bytes_text
 from catena.run import devices
 from catena.run.engines.llama_cpp.header import Header, read
-from catena.run.engines.llama_cpp.parameters import CONTEXT_STEP, Files, library, parameters
-from catena.run.engines.llama_cpp.rehearsal import rehearse
+from catena.run.engines.llama_cpp.parameters import CONTEXT_STEP, VERSION, Files, settings
+from catena.run.engines.llama_cpp.process import Process
 from catena.run.engines.llama_cpp.session import Session
 
 COMPUTE_BYTES = 64 << 20
 # Longest path of a unix socket on Linux is 107 bytes, on macOS 103.
 MAX_SOCKET_PATH = 100
-_loading = threading.Lock()
 
 
 class Engine:
@@ -50,42 +48,46 @@ class Engine:
         """
         if placement.device != "cpu":
             raise ResourceError(f"llama_cpp has no device {placement.device!r} here", hint="use device cpu")
-        return await anyio.to_thread.run_sync(_load, model, placement)
+        header = await anyio.to_thread.run_sync(_header, model)
+        weights_bytes = sum(entry.size_bytes for entry in model.manifest.files if entry.role == "weights")
+        weights_bytes += sum(file.size_bytes for adapter in placement.adapters for file in adapter.manifest.files)
+        context_tokens = _context(header, placement)
+        fixed_bytes = weights_bytes + placement.prompt_cache_bytes + COMPUTE_BYTES
+        slot_bytes = context_tokens * header.cache_token_bytes
+        slots, memory_bytes = _fit(model.name, fixed_bytes, slot_bytes, placement.slots)
+        facts = SessionFacts(
+            engine=f"llama_cpp {VERSION}",
+            device="cpu",
+            slots=slots,
+            context_tokens=context_tokens,
+            memory_bytes=memory_bytes,
+        )
+        files = Files(
+            str(model.path("weights")),
+            tuple(str(adapter.path("weights")) for adapter in placement.adapters),
+            header.template if _has_template(model) else "",
+        )
+        with _private_folder(placement.folder) as folder:
+            process = await _hosted(model.name, settings(model.name, files, facts, placement, folder))
+        return Session(process, facts, header, tuple(adapter.name for adapter in placement.adapters))
 
 
-def _load(model: StoredModel, placement: Placement) -> Session:
-    header = _header(model)
-    weights_bytes = sum(entry.size_bytes for entry in model.manifest.files if entry.role == "weights")
-    weights_bytes += sum(file.size_bytes for adapter in placement.adapters for file in adapter.manifest.files)
-    context_tokens = _context(header, placement)
-    fixed_bytes = weights_bytes + placement.prompt_cache_bytes + COMPUTE_BYTES
-    slots, memory_bytes = _fit(model.name, fixed_bytes, context_tokens * header.cache_token_bytes, placement.slots)
-    facts = SessionFacts(
-        engine=f"llama_cpp {library.__version__}",
-        device="cpu",
-        slots=slots,
-        context_tokens=context_tokens,
-        memory_bytes=memory_bytes,
-    )
-    files = Files(
-        str(model.path("weights")),
-        tuple(str(adapter.path("weights")) for adapter in placement.adapters),
-        header.template if _has_template(model) else "",
-    )
-    rehearse(model, files, placement)
-    with _private_folder(placement.folder) as folder:
-        params = parameters(model.name, files, facts, placement, folder)
-        with _loading, _signals_kept():
-            try:
-                server = library.Server(params)
-                # Its loop answers, so it runs; a server dropped right after it was made once hung for good.
-                server.handle_metrics()
-            except RuntimeError as error:
-                raise EngineError(
-                    f"llama.cpp cannot load {model.name}",
-                    hint=f"run `catena verify {model.name}`; is it for this engine?",
-                ) from error
-    return Session(server, facts, header, tuple(adapter.name for adapter in placement.adapters))
+async def _hosted(name: str, settings: dict[str, Any]) -> Process:
+    """A process that has loaded the model; none is left when that fails or is cancelled."""
+    process = Process()
+    try:
+        await process.load(settings)
+    except EngineError as error:
+        has_ended = process.has_ended
+        status = await process.end()
+        # Nobody but the system, when it is out of memory, kills without a word.
+        is_killed = has_ended and status == -signal.SIGKILL
+        hint = "it may need more memory than there is" if is_killed else f"run `catena verify {name}`"
+        raise EngineError(f"llama.cpp cannot load {name}: {error.message}", hint=hint) from error
+    except BaseException:
+        await process.end()
+        raise
+    return process
 
 
 def _header(model: StoredModel) -> Header:
@@ -128,20 +130,3 @@ def _private_folder(parent: str) -> Generator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _signals_kept() -> Generator[None]:
-    """Undo what the library does to SIGINT and SIGTERM: its handlers would stop itself instead of this process."""
-    if os.name == "nt":
-        yield
-        return
-    libc = ctypes.CDLL(None)
-    kept = {number: ctypes.create_string_buffer(512) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number, action in kept.items():
-        libc.sigaction(int(number), None, action)
-    try:
-        yield
-    finally:
-        for number, action in kept.items():
-            libc.sigaction(int(number), action, None)

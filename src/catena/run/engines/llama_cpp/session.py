@@ -3,38 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
 
 import anyio
-import anyio.to_thread
 import msgspec
 
 from catena.core.errors import ContextError, EngineError, InputError
 from catena.core.messages import Event, GenerateRequest, Progress, Timings, Usage
 from catena.core.protocols import SessionFacts
-from catena.run.engines.llama_cpp import grammar, wire
+from catena.run.engines.llama_cpp import grammar, wire, worker
 from catena.run.engines.llama_cpp.asking import Asking, translate
 from catena.run.engines.llama_cpp.call import Call, Refused
 from catena.run.engines.llama_cpp.choices import Choices
 from catena.run.engines.llama_cpp.header import Header
+from catena.run.engines.llama_cpp.process import Process
 from catena.run.engines.llama_cpp.slots import Slots
 
 MAX_TRIED_GRAMMARS = 256
-CLOSING_TIME_S = 30.0
+# Less than the scheduler waits for a session to close.
+CLOSING_TIME_S = 10.0
 
 
 class Session:
-    """One model on the library's server, `facts.slots` requests at a time; the others wait in line here."""
+    """One model in a process of its own, `facts.slots` requests at a time; the others wait in line here."""
 
-    def __init__(self, server: Any, facts: SessionFacts, header: Header, adapters: tuple[str, ...]) -> None:
+    def __init__(self, process: Process, facts: SessionFacts, header: Header, adapters: tuple[str, ...]) -> None:
         self.facts = facts
         self.slots = Slots(facts.slots)
-        self._server: Any = server
+        self.process = process
         self._header = header
         self._adapters = adapters
-        self._threads = ThreadPoolExecutor(facts.slots, thread_name_prefix="llama-cpp")
         self._tried: dict[str, None] = {}
         self._is_closed = False
 
@@ -80,25 +78,29 @@ class Session:
         yield msgspec.structs.replace(usage, reasoning_tokens=choices.num_reasoning)
         yield timings
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether the process ended by itself; such a session answers nothing any more."""
+        return self.process.has_ended
+
     async def close(self) -> None:
-        """Refuse new requests, let running calls end, then free the model; EngineError if one did not end in time."""
+        """Refuse new requests, let running calls end, but not for ever, then end the process."""
         if self._is_closed:
             return
         self._is_closed = True
         with anyio.CancelScope(shield=True):
-            try:
-                with anyio.fail_after(CLOSING_TIME_S):
-                    await self.slots.take(self.slots.total)
-            except TimeoutError:
-                raise EngineError("llama.cpp did not let go of a request") from None
-            self._threads.shutdown(wait=False)
-            server, self._server = [self._server], None
-            # The library's destructor waits for its threads; not on the event loop.
-            await anyio.to_thread.run_sync(server.clear)
+            with anyio.move_on_after(CLOSING_TIME_S):
+                await self.slots.take(self.slots.total)
+            await self.process.end()
 
-    def metrics(self) -> str:
+    async def metrics(self) -> str:
         """The library's own counters, in Prometheus text."""
-        return str(self._server.handle_metrics())
+        self._check_open()
+        call = self.process.ask(worker.METRICS)
+        pages: list[bytes] = []
+        while (page := await call.chunk()) is not None:
+            pages.append(page)
+        return b"".join(pages).decode()
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -111,10 +113,9 @@ class Session:
             self._check_open()
 
     def _start(self, asking: Asking) -> Call:
-        server = self._server
-        handle = server.handle_chat_completions if asking.is_chat else server.handle_completions
+        kind = worker.CHAT if asking.is_chat else worker.COMPLETION
         give = partial(self.slots.give, asking.num_choices)
-        return Call(handle, msgspec.json.encode(asking.body), self._threads, give)
+        return self.process.ask(kind, msgspec.json.encode(asking.body), give)
 
     def _check_context(self, prompt_tokens: int, asking: Asking) -> None:
         needed = prompt_tokens + (asking.max_tokens or 1)
