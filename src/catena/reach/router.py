@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 import msgspec
@@ -22,6 +22,8 @@ from catena.core.messages import (
     EmbedRequest,
     Event,
     GenerateRequest,
+    Prediction,
+    PredictRequest,
     Progress,
     Reply,
     Timings,
@@ -29,9 +31,11 @@ from catena.core.messages import (
     Usage,
     canonical_bytes,
 )
+from catena.core.messages.predict import tensor_bytes
 from catena.core.messages.reply import Collector
-from catena.core.protocols import Embedder, Generator
+from catena.core.protocols import Embedder, Generator, Predictor
 from catena.reach.presets import Preset
+from catena.reach.signatures import fitted
 from catena.reach.ticket import Appends, Caller, Salts, Ticket
 
 if TYPE_CHECKING:
@@ -65,6 +69,15 @@ class EmbeddedAnswer(Struct, frozen=True):
     decision: Decision
     model: StoredModel
     embedded: Embedded
+
+
+class PredictedAnswer(Struct, frozen=True):
+    """Arrays with their receipt; `queued_s` and `loading_s` are in the timings of the prediction."""
+
+    receipt: str
+    decision: Decision
+    model: StoredModel
+    prediction: Prediction
 
 
 class Router:
@@ -141,20 +154,55 @@ class Router:
         await ticket.close("complete", answer=b"".join(embedded.vectors))
         return EmbeddedAnswer(ticket.receipt, ticket.opened.decision, model, embedded)
 
+    async def predict(self, request: PredictRequest, caller: Caller) -> PredictedAnswer:
+        """Check against the signature, decide, record, predict, close.
+
+        Digests are of `tensor_bytes`. What does not fit the signature is refused without a record, like what cannot be
+        parsed; errors raised after the record was opened carry its id.
+        """
+        model, decision = self._decide(request.model)
+        if model is not None:
+            request = fitted(request, model.manifest)
+        question = tensor_bytes(request.inputs, request.model, *request.outputs)
+        ticket = await self._open(question, model, decision, caller, "predict")
+        assert model is not None
+        try:
+            async with self.scheduler.lease(model, caller.key) as lease:
+                _note_lease(ticket, lease)
+                if not isinstance(lease.session, Predictor):
+                    raise UnsupportedError(f"the engine of {model.name} does not predict", param="model")
+                prediction = await lease.session.predict(request)
+                ticket.timings = _with_lease(prediction.timings, lease)
+        except BaseException as error:
+            await _close_after(ticket, error, None)
+            raise
+        await ticket.close("complete", answer=tensor_bytes(prediction.outputs))
+        prediction = msgspec.structs.replace(prediction, timings=ticket.timings)
+        return PredictedAnswer(ticket.receipt, decision, model, prediction)
+
     async def _admit(
         self, request: GenerateRequest | EmbedRequest, name: str, caller: Caller, task: str
     ) -> tuple[Ticket, StoredModel]:
         """Decide and record; raises RefusedError (recorded and closed) when the decision is no."""
         model, decision = self._decide(name)
+        ticket = await self._open(request, model, decision, caller, task)
+        assert model is not None
+        return ticket, model
+
+    async def _open(
+        self, question: Any, model: StoredModel | None, decision: Decision, caller: Caller, task: str
+    ) -> Ticket:
+        """Record the decision; raises RefusedError (recorded and closed) when it is no, so without a model."""
         ticket = await Ticket.open(
-            self._log, self._salts, caller=caller, task=task, decision=decision, question=request
+            self._log, self._salts, caller=caller, task=task, decision=decision, question=question
         )
         if model is None:
-            error = RefusedError(decision.reason, hint=f"run `catena verify {name}`, then `catena pull` it again")
+            hint = f"run `catena verify {decision.model}`, then `catena pull` it again"
+            error = RefusedError(decision.reason, hint=hint)
             error.receipt = ticket.receipt
             await ticket.close("failed", error=error)
             raise error
-        return ticket, model
+        return ticket
 
     def _decide(self, name: str) -> tuple[StoredModel | None, Decision]:
         try:

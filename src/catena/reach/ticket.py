@@ -69,10 +69,14 @@ class Ticket:
     async def open(
         cls, log: Appends, salts: Salts, *, caller: Caller, task: str, decision: Decision, question: Any
     ) -> Ticket:
-        """Record that `question` was accepted under `decision`; durable when this returns. Raises AuditError."""
+        """Record that `question` was accepted under `decision`; durable when this returns. Raises AuditError.
+
+        A question that is bytes is canonical already.
+        """
         receipt = new_id("rcpt")
         salt = salts.salt(receipt)
-        digest = salted_digest(salt, canonical_bytes(question))
+        content = question if isinstance(question, bytes) else canonical_bytes(question)
+        digest = salted_digest(salt, content)
         opened = Opened(receipt, now_ns(), caller.door, caller.key, task, decision, digest)
         return cls(log, salt, opened, await log.append(opened))
 

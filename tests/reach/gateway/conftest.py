@@ -17,7 +17,7 @@ import pytest
 
 from catena.core.errors import NotFoundError
 from catena.core.ids import new_id
-from catena.core.manifest import Manifest, Provenance, StoredModel
+from catena.core.manifest import Manifest, Provenance, Signature, StoredModel, TensorSpec
 from catena.core.messages import (
     Closed,
     Decision,
@@ -28,6 +28,9 @@ from catena.core.messages import (
     Finished,
     GenerateRequest,
     Opened,
+    Prediction,
+    PredictRequest,
+    Tensor,
     Timings,
     Usage,
 )
@@ -35,12 +38,26 @@ from catena.core.settings import ReachSettings
 from catena.reach.access import Access
 from catena.reach.gateway.application import Gateway, create
 from catena.reach.gateway.server import Listening, listening
-from catena.reach.router import Answer, EmbeddedAnswer
+from catena.reach.router import Answer, EmbeddedAnswer, PredictedAnswer
+from catena.reach.signatures import fitted
 from catena.reach.ticket import Caller
 
 MODEL = StoredModel(
     Manifest("tiny", "generate", "test", (), "Apache-2.0", Provenance("test"), facts={"context_tokens": 128}),
     "sha256:" + "ab" * 32,
+    {},
+)
+PREDICTOR = StoredModel(
+    Manifest(
+        "net",
+        "predict",
+        "test",
+        (),
+        "Apache-2.0",
+        Provenance("test"),
+        Signature((TensorSpec("x", "float32", (-1, 2), "K"),), (TensorSpec("y", "float32", (-1, 2), "W"),)),
+    ),
+    "sha256:" + "cd" * 32,
     {},
 )
 HELLO: tuple[Event, ...] = (
@@ -70,11 +87,13 @@ class Script:
     def __init__(self) -> None:
         self.events: Iterable[Any] = HELLO
         self.refusal: Exception | None = None
-        self.asked: list[GenerateRequest | EmbedRequest] = []
+        self.asked: list[GenerateRequest | EmbedRequest | PredictRequest] = []
         self.callers: list[Caller] = []
         self.outcomes: list[str] = []
         self.ended = threading.Event()
         self.vectors = (b"\x00\x00\x80?\x00\x00\x00\x00",)
+        self.predictor = PREDICTOR
+        self.outputs: tuple[Tensor, ...] = ()
 
     @asynccontextmanager
     async def generate(self, request: GenerateRequest, caller: Caller) -> AsyncGenerator[Answer]:
@@ -100,8 +119,23 @@ class Script:
         vectors = self.vectors * len(request.inputs)
         return EmbeddedAnswer(receipt, Decision("local", "test"), MODEL, Embedded(vectors, 2, Usage(4, 0)))
 
-    def _open(self, request: GenerateRequest | EmbedRequest, caller: Caller) -> str:
-        if request.model not in ("tiny", "default"):
+    async def predict(self, request: PredictRequest, caller: Caller) -> PredictedAnswer:
+        """`answer` of the fitted request; without it, the inputs come back under the names of the outputs."""
+        model = self.predictor
+        receipt = self._open(request, caller)
+        request = fitted(request, model.manifest)
+        ports = model.manifest.signature.outputs
+        outputs = self.outputs or tuple(
+            Tensor(port.name, given.dtype, given.shape, given.data, port.unit)
+            for port, given in zip(ports, request.inputs, strict=True)
+            if not request.outputs or port.name in request.outputs
+        )
+        async for _ in self._play(receipt):
+            pass
+        return PredictedAnswer(receipt, Decision("local", "test"), model, Prediction(outputs))
+
+    def _open(self, request: GenerateRequest | EmbedRequest | PredictRequest, caller: Caller) -> str:
+        if request.model not in ("tiny", "default", self.predictor.name):
             raise NotFoundError("there is no such model")
         self.asked.append(request)
         self.callers.append(caller)

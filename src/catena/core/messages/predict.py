@@ -43,7 +43,7 @@ class Tensor(Struct, frozen=True):
     """One array: `data` holds its elements little-endian and row-major, `dtype` is a name of DTYPES.
 
     BOOL takes one byte per element, 0 or 1. BYTES puts the length of each element, in 4 bytes, before it; text is
-    UTF-8. `unit` is as in core.units.
+    UTF-8. `unit` is as in core.units; empty in a request: the model's own.
     """
 
     name: str

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from msgspec import Struct
 
 from catena.core.manifest import Manifest, StoredModel
-from catena.core.messages import Closed, EmbedRequest, GenerateRequest, Opened
+from catena.core.messages import Closed, EmbedRequest, GenerateRequest, Opened, PredictRequest
 from catena.core.settings import ReachSettings
 from catena.reach.access import Access
 from catena.reach.ticket import Caller
 
 if TYPE_CHECKING:
-    from catena.reach.router import Answer, EmbeddedAnswer
+    from catena.reach.router import Answer, EmbeddedAnswer, PredictedAnswer
     from catena.store import Change, Progress, Upload
 
 
@@ -25,6 +25,8 @@ class Reach(Protocol):
     def generate(self, request: GenerateRequest, caller: Caller, /) -> AbstractAsyncContextManager[Answer]: ...
 
     async def embed(self, request: EmbedRequest, caller: Caller, /) -> EmbeddedAnswer: ...
+
+    async def predict(self, request: PredictRequest, caller: Caller, /) -> PredictedAnswer: ...
 
 
 class Listed(Protocol):
