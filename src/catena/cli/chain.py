@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -13,9 +14,11 @@ from catena.core.settings import Settings
 from catena.reach.access import Access
 from catena.reach.gateway.application import Gateway, create
 from catena.reach.router import Router
+from catena.reach.ticket import Caller
 from catena.reach.trace import Trace, trace
 from catena.run import devices
 from catena.run.scheduler import Scheduler
+from catena.run.scheduler.status import SessionStatus
 from catena.store import Row, Store
 from catena.watch import proof
 from catena.watch.keys import Signer
@@ -59,7 +62,29 @@ class Chain(NamedTuple):
             trace=self.trace,
             verifier_key=self.signer.verifier_key,
             salt=self.signer.salt,
+            shelf=self.store,
+            intake=self.store,
+            sessions=Sessions(self.router, self.scheduler),
         )
+
+
+class Sessions(NamedTuple):
+    """What is in memory, as the gateway sees it."""
+
+    router: Router
+    scheduler: Scheduler
+
+    async def load(self, name: str, caller: Caller) -> StoredModel:
+        """Have a model in memory without asking it anything."""
+        return await self.router.load(name, caller)
+
+    def keep(self, digest: str, idle_s: float | None) -> None:
+        """Let what is loaded of a model idle for so long; None: for as long as its memory is not needed."""
+        self.scheduler.keep(digest, math.inf if idle_s is None else idle_s)
+
+    def loaded(self) -> tuple[SessionStatus, ...]:
+        """What is loaded now."""
+        return self.scheduler.status().sessions
 
 
 @asynccontextmanager

@@ -99,17 +99,20 @@ class Deriver:
         path = self._blobs.path(digest)
         with self._blobs.drafting(secrets.token_hex(16), 0) as folder:
             draft = folder / "upload"
-            with draft.open("xb", buffering=0) as target:
-                upload = Upload(target.fileno(), self._settings.max_file_bytes)
-                yield upload
-            if upload.digest != digest:
-                raise IntegrityError("what was sent does not match its digest", hint="send it again")
-            draft.chmod(0o400)
-            staged = stage("", "", draft, digest, "copied")
-            with self._blobs.guard(is_alone=False):
-                if not self._seals.is_sound(path, digest):
-                    self._blobs.place(draft, digest)
-                    self._seals.keep(staged.seal)
+            try:
+                with draft.open("xb", buffering=0) as target:
+                    upload = Upload(target.fileno(), self._settings.max_file_bytes)
+                    yield upload
+                if upload.digest != digest:
+                    raise IntegrityError("what was sent does not match its digest", hint="send it again")
+                draft.chmod(0o400)
+                staged = stage("", "", draft, digest, "copied")
+                with self._blobs.guard(is_alone=False):
+                    if not self._seals.is_sound(path, digest):
+                        self._blobs.place(draft, digest)
+                        self._seals.keep(staged.seal)
+            finally:
+                draft.unlink(missing_ok=True)  # an upload that broke off starts anew
 
     def _recognised(self, files: Mapping[str, str]) -> tuple[str, list[Staged]]:
         """The format of the received files, and each with its role, weights first."""

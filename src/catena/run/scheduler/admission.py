@@ -20,7 +20,7 @@ MIN_RETRY_S, MAX_RETRY_S = 1.0, 120.0
 
 class Admission:
     """Lines, slots and places. `bring` is to load a tenant, `renew` to close a broken one that nobody uses, `stir` to
-    tell that one became idle or unwanted."""
+    tell that one became idle or unwanted, `look` that one with an idle time of its own did."""
 
     def __init__(
         self,
@@ -29,6 +29,7 @@ class Admission:
         bring: Callable[[Tenant], None],
         renew: Callable[[Tenant], None],
         stir: Callable[[], None],
+        look: Callable[[], None],
     ) -> None:
         self.num_waiting = 0
         self.is_open = False
@@ -37,6 +38,7 @@ class Admission:
         self._bring = bring
         self._renew = renew
         self._stir = stir
+        self._look = look
         self._costs: dict[Key, Cost] = {}
 
     def tenant(self, model: StoredModel, adapters: tuple[StoredModel, ...]) -> Tenant:
@@ -126,6 +128,8 @@ class Admission:
             self.settle(tenant)
         if not tenant.active:
             self._stir()
+            if tenant.keep_s is not None:
+                self._look()
 
     def _push_out(self, tenant: Tenant, caller: str) -> None:
         """Free a place: the last request of whoever has the most goes, if `caller` will then still not have more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +57,8 @@ class Loader:
         self._memory = memory
         self._admission = admission
         self._group = group
+        self.idle_s = settings.idle_unload_s or math.inf
+        self._wake = anyio.Event()
 
     async def bring(self, tenant: Tenant) -> None:
         """Load for everybody in line; a failure is told to them and not kept."""
@@ -87,19 +90,26 @@ class Loader:
         if tenant.is_broken() and not tenant.active:
             await self._memory.close(tenant, "broken")
 
-    async def unload_idle(self, limit_s: float) -> None:
-        """Close, for ever, sessions that nobody has used for `limit_s`."""
+    async def unload_idle(self) -> None:
+        """Close, for ever, sessions that nobody has used for as long as they may idle."""
         while True:
+            self._wake = anyio.Event()
             now_s = monotonic_s()
-            # What is in use or not loaded now cannot be due earlier than this.
-            due_s = now_s + limit_s
+            # What is in use or not loaded now cannot be due earlier than this, or wakes this loop.
+            due_s = now_s + self.idle_s
             for tenant in list(self._memory.tenants.values()):
                 if tenant.stage == "loaded" and not tenant.active:
+                    limit_s = self.idle_s if tenant.keep_s is None else tenant.keep_s
                     if tenant.used_s + limit_s <= now_s:
                         await self._memory.close(tenant, "idle")
                     else:
                         due_s = min(due_s, tenant.used_s + limit_s)
-            await anyio.sleep(max(0.0, due_s - monotonic_s()))
+            with anyio.move_on_after(due_s - monotonic_s()):
+                await self._wake.wait()
+
+    def look(self) -> None:
+        """Have the idle sessions looked at now."""
+        self._wake.set()
 
     async def _open(self, tenant: Tenant) -> bool:
         """Choose an engine, make room, load; once more if the engine found the room too small. False: nobody waits."""

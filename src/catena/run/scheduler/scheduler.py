@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -51,7 +52,7 @@ class Scheduler:
             settings.memory_bytes, headroom or devices.Machine(), settings.load_timeout_s, self._settle
         )
         self._admission = Admission(
-            self._memory.tenants, settings.queue_limit, self._bring, self._renew, self._memory.stir
+            self._memory.tenants, settings.queue_limit, self._bring, self._renew, self._memory.stir, self._look
         )
         self._loader = Loader(engines, settings, self._folder, self._memory, self._admission, self._group)
 
@@ -59,8 +60,7 @@ class Scheduler:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         await self._group.__aenter__()
         self._admission.is_open = True
-        if self._settings.idle_unload_s:
-            self._group.start_soon(self._loader.unload_idle, self._settings.idle_unload_s)
+        self._group.start_soon(self._loader.unload_idle)
         return self
 
     async def __aexit__(
@@ -106,10 +106,21 @@ class Scheduler:
                     found = "busy"
         return found
 
+    def keep(self, digest: str, idle_s: float) -> None:
+        """Let what is loaded, or being loaded, of the model `digest` idle for `idle_s` instead of `run.idle_unload_s`.
+
+        0: close it as soon as nobody uses it; inf: not for idling. Holds until it is closed; memory that another model
+        needs is given up all the same.
+        """
+        for (model, _), tenant in self._memory.tenants.items():
+            if model == digest:
+                tenant.keep_s = idle_s
+        self._look()
+
     def status(self) -> status.Status:
         """What is loaded, who uses it, and how many wait."""
-        tenants = self._memory.tenants.values()
-        sessions = tuple(_status(tenant, tenant.session) for tenant in tenants if tenant.session is not None)
+        tenants, idle_s = self._memory.tenants.values(), self._loader.idle_s
+        sessions = tuple(_status(tenant, tenant.session, idle_s) for tenant in tenants if tenant.session is not None)
         return status.Status(sessions, self._admission.num_waiting, self._settings.queue_limit)
 
     async def _close_all(self) -> None:
@@ -124,6 +135,9 @@ class Scheduler:
 
     def _bring(self, tenant: Tenant) -> None:
         self._group.start_soon(self._loader.bring, tenant)
+
+    def _look(self) -> None:
+        self._loader.look()
 
     def _renew(self, tenant: Tenant) -> None:
         self._group.start_soon(self._loader.renew, tenant)
@@ -170,7 +184,9 @@ class _Leasing(AbstractAsyncContextManager[Lease]):
         self._admission.stop(self._tenant, self._caller, self._began_s)
 
 
-def _status(tenant: Tenant, session: Session) -> status.SessionStatus:
+def _status(tenant: Tenant, session: Session, limit_s: float) -> status.SessionStatus:
+    idle_s = 0.0 if tenant.active else monotonic_s() - tenant.used_s
+    limit_s = limit_s if tenant.keep_s is None else tenant.keep_s
     return status.SessionStatus(
         model=tenant.model.name,
         digest=tenant.model.digest,
@@ -180,5 +196,7 @@ def _status(tenant: Tenant, session: Session) -> status.SessionStatus:
         slots=tenant.slots,
         active=tenant.active,
         waiting=len(tenant.line),
-        idle_s=0.0 if tenant.active else monotonic_s() - tenant.used_s,
+        idle_s=idle_s,
+        context_tokens=session.facts.context_tokens,
+        unload_in_s=None if math.isinf(limit_s) else max(0.0, limit_s - idle_s),
     )

@@ -18,7 +18,10 @@ REFUSED = metrics.counter("catena_run_refused_total", "Requests turned away from
 
 
 class SessionStatus(Struct, frozen=True):
-    """One loaded session; `idle_s` is 0 while it is leased."""
+    """One loaded session; `idle_s` is 0 while it is leased.
+
+    `unload_in_s` is how long it stays if nobody uses it meanwhile, None for as long as its memory is not needed.
+    """
 
     model: str
     digest: str
@@ -29,6 +32,8 @@ class SessionStatus(Struct, frozen=True):
     active: int
     waiting: int
     idle_s: float
+    context_tokens: int
+    unload_in_s: float | None
 
 
 class Status(Struct, frozen=True):

@@ -50,6 +50,7 @@ class Tenant:
         "active",
         "adapters",
         "cost",
+        "keep_s",
         "key",
         "line",
         "load_began_s",
@@ -76,6 +77,7 @@ class Tenant:
         self.memory_bytes = 0
         self.load_began_s = self.loaded_s = self.used_s = 0.0
         self.yields: Yield | None = None
+        self.keep_s: float | None = None  # how long it may idle, where somebody said so; inf: as long as it can
 
     def needed_bytes(self) -> int:
         """Memory it took last time; before the first time the size of its files, which is the least it can take."""
@@ -95,6 +97,7 @@ class Tenant:
     def closed(self) -> None:
         """Nothing is loaded any more."""
         self.session, self.slots, self.memory_bytes, self.stage, self.yields = None, 0, 0, "cold", None
+        self.keep_s = None
 
     def is_broken(self) -> bool:
         """Whether what is loaded answers no more; a session may say so of itself."""
