@@ -130,8 +130,13 @@ class Script:
             for port, given in zip(ports, request.inputs, strict=True)
             if not request.outputs or port.name in request.outputs
         )
-        async for _ in self._play(receipt):
-            pass
+        try:
+            async for _ in self._play(receipt):
+                pass
+        except BaseException as error:
+            self.outcomes.append(f"cut {type(error).__name__}")
+            raise
+        self.outcomes.append("complete")
         return PredictedAnswer(receipt, Decision("local", "test"), model, Prediction(outputs))
 
     def _open(self, request: GenerateRequest | EmbedRequest | PredictRequest, caller: Caller) -> str:

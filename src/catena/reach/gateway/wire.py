@@ -52,12 +52,10 @@ def decode(body: bytes, max_depth: int) -> dict[str, Any]:
     check_depth(body, max_depth)
     try:
         value = msgspec.json.decode(body)
-        json.loads(body, object_pairs_hook=_unique)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         where = re.search(r"\(byte \d+\)", str(error))
         raise _invalid(f"the body is not valid JSON{' ' + where[0] if where else ''}") from None
-    except ValueError:
-        raise _invalid("the body is not valid JSON: a number in it has too many digits") from None
+    check_names(body)
     if not isinstance(value, dict):
         raise _invalid("the body must be a JSON object")
     return value
@@ -119,18 +117,36 @@ def convert(body: Mapping[str, Any], kind: type[T], where: str = "") -> T:
     try:
         return msgspec.convert(body, kind)
     except msgspec.ValidationError as error:
-        text = str(error)
-        found = _PATH.search(text)
-        param = ".".join(filter(None, (where, found[1] if found else ""))) or None
-        said = text[: found.start()] if found else text
-        if unknown := _UNKNOWN.search(said):
-            raise unknown_field(unknown[1], {}, f"{param}." if param else "") from None
-        missing = re.search(r"missing required field `([^`]*)`", said)
-        if missing:
-            param = f"{param}.{missing[1]}" if param else missing[1]
-        elif said.startswith("Invalid"):
-            said = "the value is none of those allowed"  # msgspec quotes the value, which may be content
-        raise InputError(f"{param}: {said}" if param else said, param=param) from None
+        raise misfit(error, where) from None
+
+
+def misfit(error: msgspec.ValidationError, where: str = "", known: Mapping[str, Any] | None = None) -> InputError:
+    """What to say of JSON that is not as a struct wants it: names the field in `param`, never quotes a value.
+
+    `known` are the names that may stand at the top.
+    """
+    text = str(error)
+    found = _PATH.search(text)
+    param = ".".join(filter(None, (where, found[1] if found else ""))) or None
+    said = text[: found.start()] if found else text
+    if unknown := _UNKNOWN.search(said):
+        return unknown_field(unknown[1], {} if param else known or {}, f"{param}." if param else "")
+    missing = re.search(r"missing required field `([^`]*)`", said)
+    if missing:
+        param = f"{param}.{missing[1]}" if param else missing[1]
+    elif said.startswith("Invalid"):
+        said = "the value is none of those allowed"  # msgspec quotes the value, which may be content
+    return InputError(f"{param}: {said}" if param else said, param=param)
+
+
+def check_names(body: bytes) -> None:
+    """Refuse JSON, decoded before, in which a name occurs twice in one object: its readers would differ over it."""
+    try:
+        json.loads(body, object_pairs_hook=_unique)
+    except UnicodeDecodeError:
+        raise _invalid("the body is not valid JSON") from None
+    except ValueError:
+        raise _invalid("the body is not valid JSON: a number in it has too many digits") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
