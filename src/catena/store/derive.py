@@ -121,7 +121,7 @@ class Deriver:
         for name, digest in files.items():
             path = self._blobs.path(digest)
             if not self.has(digest):
-                raise NotFoundError(f"the file {plain_text(name)} was not sent", hint=f"POST /api/blobs/{digest} first")
+                raise NotFoundError(f"the file {plain_text(name)} was not sent", hint="send it first", param="files")
             descriptor = os.open(path, os.O_RDONLY)
             try:
                 head, seal = os.pread(descriptor, 16, 0), seals.make(descriptor, digest)
