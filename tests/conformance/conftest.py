@@ -128,7 +128,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             chosen = [case for case in cases(metafunc.config) if is_wanted(case)]
             ids = [f"{case.engine}-{case.model}" for case in chosen]
             metafunc.parametrize(
-                name, chosen, ids=ids, indirect=name in ("generator", "embedder", "predictor"), scope="session"
+                name, chosen, ids=ids, indirect=name in ("generator", "embedder", "predictor"), scope="module"
             )
 
 
@@ -148,7 +148,7 @@ async def _loaded(case: Case, folder: Path) -> AsyncGenerator[Loaded]:
     await session.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def generator(
     request: pytest.FixtureRequest, anyio_backend: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncGenerator[Loaded]:
@@ -156,7 +156,7 @@ async def generator(
         yield loaded
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def embedder(
     request: pytest.FixtureRequest, anyio_backend: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncGenerator[Loaded]:
@@ -164,7 +164,7 @@ async def embedder(
         yield loaded
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def predictor(
     request: pytest.FixtureRequest, anyio_backend: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncGenerator[Loaded]:

@@ -52,7 +52,7 @@ async def load(anyio_backend: str, chat_model: StoredModel, tmp_path: Path) -> A
         await each.session.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def llama(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Loaded]:
     """One session that most tests share: 3 slots of 1,024 tokens on one thread."""
     engine, model = llama_cpp.Engine(), stored(CHAT)
@@ -63,7 +63,7 @@ async def llama(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) ->
     await session.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def bge(anyio_backend: str) -> AsyncGenerator[Loaded]:
     engine, model, placement = onnx.Engine(), stored(ENCODER), Placement(threads=1)
     session = await engine.load(model, placement)
