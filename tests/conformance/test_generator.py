@@ -88,6 +88,13 @@ async def test_a_stop_string_ends_the_answer_before_it_also_where_it_spans_token
         check_order(events, 1)
         assert text_of(events) == whole[: min(whole.find(stop) for stop in stops if stop in whole)]
         assert reasons_of(events) == {0: "stop"}
+        told = [event.stop_sequence for event in events if isinstance(event, Finished)]
+        assert told in ([None], [next(stop for stop in stops if stop in whole)]), "the wrong stop string was named"
+
+
+async def test_an_answer_that_no_stop_string_ended_names_none(generator: Loaded) -> None:
+    events = await events_of(generator, ask(max_tokens=3, stop=("never in it",)))
+    assert [event.stop_sequence for event in events if isinstance(event, Finished)] == [None]
 
 
 async def test_the_same_seed_gives_the_same_answer(generator: Loaded) -> None:
@@ -196,6 +203,14 @@ async def test_context_overflow_gives_both_numbers_before_any_event(generator: L
         assert isinstance(error, ContextError)
         assert error.available == context < error.needed
     assert text_of(await events_of(generator, ask(max_tokens=2)))
+
+
+async def test_an_answer_that_may_fill_the_context_is_not_refused_for_its_wish(generator: Loaded) -> None:
+    wish = {"max_tokens": 2 * generator.session.facts.context_tokens, "fills_context": True}
+    events = await events_of(generator, chat("Say hello.", **wish, stop=("l",)))
+    check_order(events, 1)
+    too_long = ask("word " * (2 * generator.session.facts.context_tokens), **wish)
+    assert isinstance(await raised_by(generator, too_long), ContextError)
 
 
 @pytest.mark.parametrize(

@@ -277,6 +277,47 @@ async def test_asking_a_generator_for_vectors_says_so() -> None:
     assert (log.closed.outcome, log.closed.error_code) == ("failed", "unsupported")
 
 
+class CountSession(Session):
+    """Counts three tokens, unless it is to fail."""
+
+    async def count(self, request: Any, /) -> int:
+        self.steps.append("counted")
+        if self.fails:
+            raise EngineError("the engine broke")
+        return 3
+
+
+async def test_a_count_is_recorded_like_an_answer_but_spends_no_tokens() -> None:
+    steps: list[str] = []
+    log = Log(steps)
+    router = Router(Models(), Scheduler(CountSession(steps)), log, Salts())  # type: ignore[arg-type]
+    counted = await router.count(REQUEST, Caller("k1", "anthropic.count_tokens"))
+    assert counted.num_tokens == 3
+    assert steps == ["Opened", "counted", "Closed"]
+    opened = log.records[0]
+    assert isinstance(opened, Opened)
+    assert (opened.task, opened.door) == ("count", "anthropic.count_tokens")
+    assert (log.closed.outcome, log.closed.usage, log.closed.timings.loading_s) == ("complete", None, 0.5)
+    salt = Salts().salt(counted.receipt)
+    assert log.closed.answer_digest == "sha256:" + hashlib.sha256(salt + b"3").hexdigest()
+
+
+async def test_a_count_that_fails_closes_its_record_and_the_error_carries_the_receipt() -> None:
+    log = Log([])
+    router = Router(Models(), Scheduler(CountSession([], fails=True)), log, Salts())  # type: ignore[arg-type]
+    with pytest.raises(EngineError) as caught:
+        await router.count(REQUEST, Caller())
+    assert caught.value.receipt == log.closed.receipt
+    assert (log.closed.outcome, log.closed.error_code) == ("failed", "engine_failed")
+
+
+async def test_a_session_that_cannot_count_says_so() -> None:
+    router, log, _ = make()
+    with pytest.raises(UnsupportedError, match="does not count"):
+        await router.count(REQUEST, Caller())
+    assert log.closed.error_code == "unsupported"
+
+
 async def test_guests_are_found_beside_the_store() -> None:
     router, _, _ = make()
     guest = StoredModel(MODEL.manifest, "sha256:" + "b" * 64, {"x": Path("/dev/null")})

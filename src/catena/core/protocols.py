@@ -72,6 +72,18 @@ class Generator(Protocol):
 
 
 @runtime_checkable
+class Counter(Protocol):
+    """A session that generates and can say beforehand how long a prompt is."""
+
+    async def count(self, request: GenerateRequest, /) -> int:
+        """The tokens of the prompt exactly as `generate` would read it, also when they exceed the context.
+
+        Computes nothing of an answer. Raises what `generate` raises before its first event, but for ContextError.
+        """
+        ...
+
+
+@runtime_checkable
 class Embedder(Protocol):
     """A session that embeds."""
 

@@ -13,7 +13,7 @@ import anyio
 import msgspec
 from msgspec import Struct
 
-from catena.core.errors import CatenaError, IntegrityError, RefusedError, UnsupportedError
+from catena.core.errors import CatenaError, IntegrityError, NotFoundError, RefusedError, UnsupportedError
 from catena.core.manifest import StoredModel
 from catena.core.messages import (
     Decision,
@@ -33,7 +33,7 @@ from catena.core.messages import (
 )
 from catena.core.messages.predict import tensor_bytes
 from catena.core.messages.reply import Collector
-from catena.core.protocols import Embedder, Generator, Predictor
+from catena.core.protocols import Counter, Embedder, Generator, Predictor
 from catena.reach.presets import Preset
 from catena.reach.signatures import fitted
 from catena.reach.ticket import Appends, Caller, Salts, Ticket
@@ -60,6 +60,15 @@ class Answer(Struct):
     decision: Decision
     model: StoredModel
     events: AsyncIterator[Event]
+
+
+class CountedPrompt(Struct, frozen=True):
+    """How many tokens a prompt has, with the receipt of the count."""
+
+    receipt: str
+    decision: Decision
+    model: StoredModel
+    num_tokens: int
 
 
 class EmbeddedAnswer(Struct, frozen=True):
@@ -134,6 +143,27 @@ class Router:
             with anyio.move_on_after(STOPPING_TIME_S, shield=True):
                 await stream.aclose()
             await ticket.close("cancelled")
+
+    async def count(self, request: GenerateRequest, caller: Caller) -> CountedPrompt:
+        """Decide, record, count the prompt, close. Errors raised after the record was opened carry its id.
+
+        No token is spent, so the record has no usage; the answer whose digest it holds is the count.
+        """
+        ticket, model = await self._admit(request, request.model, caller, "count")
+        try:
+            request = Preset.of(model.manifest).applied(request)
+            adapters = self._adapters(model, request.adapters)
+            async with self.scheduler.lease(model, caller.key, adapters=adapters) as lease:
+                _note_lease(ticket, lease)
+                if not isinstance(lease.session, Counter):
+                    raise UnsupportedError(f"the engine of {model.name} does not count tokens of text", param="model")
+                ticket.timings = _with_lease(Timings(), lease)
+                num_tokens = await lease.session.count(request)
+        except BaseException as error:
+            await _close_after(ticket, error, None)
+            raise
+        await ticket.close("complete", answer=canonical_bytes(num_tokens))
+        return CountedPrompt(ticket.receipt, ticket.opened.decision, model, num_tokens)
 
     async def embed(self, request: EmbedRequest, caller: Caller) -> EmbeddedAnswer:
         """Decide, record, embed, close. Errors raised after the record was opened carry its id."""
@@ -249,8 +279,13 @@ class Router:
         await ticket.close("complete", answer=answer_bytes(reply))
 
     def _adapters(self, model: StoredModel, wanted: Mapping[str, float]) -> tuple[StoredModel, ...]:
-        """The adapters by name. Raises IntegrityError if one that `model` was made with is another by now."""
-        found = tuple(self.resolve(name) for name in sorted(wanted))
+        """The adapters by name. Raises NotFoundError; IntegrityError if one `model` was made with is another by now."""
+        try:
+            found = tuple(self.resolve(name) for name in sorted(wanted))
+        except NotFoundError as error:
+            error.message = f"{model.name} was asked for with an adapter that is not here: {', '.join(sorted(wanted))}"
+            error.param = "adapters"
+            raise
         preset = Preset.of(model.manifest).adapters
         for adapter in found:
             if adapter.name in preset and adapter.digest not in model.manifest.provenance.parents:

@@ -38,7 +38,7 @@ from catena.core.settings import ReachSettings
 from catena.reach.access import Access
 from catena.reach.gateway.application import Gateway, create
 from catena.reach.gateway.server import Listening, listening
-from catena.reach.router import Answer, EmbeddedAnswer, PredictedAnswer
+from catena.reach.router import Answer, CountedPrompt, EmbeddedAnswer, PredictedAnswer
 from catena.reach.signatures import fitted
 from catena.reach.ticket import Caller
 
@@ -106,6 +106,12 @@ class Script:
             raise
         self.outcomes.append("complete")
         self.ended.set()
+
+    async def count(self, request: GenerateRequest, caller: Caller) -> CountedPrompt:
+        receipt = self._open(request, caller)
+        async for _ in self._play(receipt):
+            pass
+        return CountedPrompt(receipt, Decision("local", "test"), MODEL, 7)
 
     async def embed(self, request: EmbedRequest, caller: Caller) -> EmbeddedAnswer:
         receipt = self._open(request, caller)

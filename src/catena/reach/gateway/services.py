@@ -15,7 +15,7 @@ from catena.reach.access import Access
 from catena.reach.ticket import Caller
 
 if TYPE_CHECKING:
-    from catena.reach.router import Answer, EmbeddedAnswer, PredictedAnswer
+    from catena.reach.router import Answer, CountedPrompt, EmbeddedAnswer, PredictedAnswer
     from catena.store import Change, Progress, Upload
 
 
@@ -23,6 +23,8 @@ class Reach(Protocol):
     """The router, as protocols see it."""
 
     def generate(self, request: GenerateRequest, caller: Caller, /) -> AbstractAsyncContextManager[Answer]: ...
+
+    async def count(self, request: GenerateRequest, caller: Caller, /) -> CountedPrompt: ...
 
     async def embed(self, request: EmbedRequest, caller: Caller, /) -> EmbeddedAnswer: ...
 

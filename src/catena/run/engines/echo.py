@@ -117,6 +117,13 @@ class Session:
         yield Usage(plan.num_prompt, len(plan.pieces) * len(choices), source="counted")
         yield Timings(decode_s=monotonic_s() - started_s)
 
+    async def count(self, request: GenerateRequest) -> int:
+        """Words of the prompt. Raises what `generate` raises but for ContextError."""
+        if self._is_closed:
+            raise EngineError("the session is closed")
+        _refuse_unsupported(request)
+        return len(_TOKEN.findall(_words(request)[0]))
+
     async def close(self) -> None:
         """Nothing is held; later requests are refused."""
         self._is_closed = True

@@ -28,7 +28,7 @@ def events(body: bytes) -> list[tuple[str, Any]]:
     """Every event of a stream with its name; each must say it twice, in `event:` and in `type`."""
     found: list[tuple[str, Any]] = []
     for block in body.decode().split("\n\n")[:-1]:
-        lines = [line for line in block.splitlines() if not line.startswith(":")]
+        lines = [line for line in block.split("\n") if not line.startswith(":")]
         if not lines:
             continue
         name, data = lines

@@ -23,7 +23,7 @@ from catena.reach.access import Access
 from catena.reach.gateway.application import create
 from catena.reach.gateway.protocols.anthropic import fields
 
-PATHS = ("/v1/messages",)
+PATHS = ("/v1/messages", "/v1/messages/count_tokens")
 NUM_BODIES = 3000
 KINDS = frozenset(
     [

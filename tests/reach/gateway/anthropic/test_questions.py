@@ -6,6 +6,8 @@ import base64
 from collections.abc import Callable
 from typing import Any
 
+import anyio
+import msgspec
 import pytest
 from tests.reach.gateway.anthropic.conftest import ADD, ASK, PATH
 from tests.reach.gateway.conftest import MODEL, Door, Row
@@ -24,7 +26,7 @@ from catena.core.errors import (
     UnsupportedError,
 )
 from catena.core.ids import new_id
-from catena.core.messages import Image, Message, Text, Tool, ToolCall, ToolChoice
+from catena.core.messages import Delta, Image, Message, Text, Tool, ToolCall, ToolChoice
 from catena.reach.gateway.protocols.anthropic import fields, signing
 
 pytestmark = pytest.mark.anyio
@@ -450,7 +452,7 @@ async def test_models_have_the_form_of_the_api_for_requests_with_its_header(door
 
 async def test_models_come_in_pages(door: Door) -> None:
     rows = [Row(f"m{index}", MODEL.digest, (), MODEL.manifest) for index in range(5)]
-    door.app.services = __import__("msgspec").structs.replace(door.app.services, models=lambda: rows)
+    door.app.services = msgspec.structs.replace(door.app.services, models=lambda: rows)
 
     async def page(query: str) -> tuple[list[str], bool]:
         found = (await door.get(f"/v1/models?{query}", headers=VERSION)).json
@@ -472,10 +474,31 @@ async def test_the_door_and_the_key_are_recorded(door: Door) -> None:
 
 
 async def test_a_client_that_leaves_cancels_the_work(door: Door) -> None:
-    import anyio
-
-    from catena.core.messages import Delta
-
     door.script.events = [Delta(text="x"), anyio.sleep_forever]
     await door.post(PATH, {**ASK, "stream": True}, leave_after=1)
     assert door.script.outcomes[0].startswith("cut")
+
+
+async def test_a_prompt_is_counted_with_its_receipt(door: Door) -> None:
+    prompt = {name: value for name, value in ASK.items() if name != "max_tokens"}
+    response = await door.post(f"{PATH}/count_tokens", {**prompt, "system": "Be short.", "tools": [ADD]})
+    assert response.json == {"input_tokens": 7}
+    assert response.headers["catena-receipt"].startswith("rcpt_")
+    request = door.script.asked[0]
+    assert (request.messages[0].role, len(request.tools)) == ("system", 1)  # type: ignore[union-attr]
+    assert door.script.callers[0].door == "anthropic.count_tokens"
+
+
+async def test_a_count_takes_the_parameters_of_a_prompt_only(door: Door) -> None:
+    for change in ({"max_tokens": 5}, {"stream": True}, {"temperature": 0}):
+        prompt = {name: value for name, value in ASK.items() if name != "max_tokens"}
+        response = await door.post(f"{PATH}/count_tokens", {**prompt, **change})
+        assert (response.status, response.error["details"]["error_code"]) == (400, "unknown_parameter")
+    missing = await door.post(f"{PATH}/count_tokens", {"model": "nope", "messages": ASK["messages"]})
+    assert (missing.status, missing.error["type"]) == (404, "not_found_error")
+
+
+async def test_a_thread_is_refused_in_the_words_that_make_the_client_send_the_whole(door: Door) -> None:
+    details = await refused(door, thread={"create": True})
+    assert details["error_code"] == "thread_unsupported_request"
+    assert (await door.post(PATH, {**ASK, "thread": False})).status == 200

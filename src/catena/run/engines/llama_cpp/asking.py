@@ -41,6 +41,12 @@ class Asking(Struct, frozen=True):
     tools: tuple[Tool, ...] = ()
     must_call: bool = False
     echo: str = ""
+    fills_context: bool = False
+
+    @property
+    def num_needed(self) -> int:
+        """Tokens that must be free after the prompt."""
+        return 1 if self.max_tokens is None or self.fills_context else self.max_tokens
 
 
 def translate(request: GenerateRequest, header: Header, adapters: tuple[str, ...], slots: int) -> Asking:
@@ -69,6 +75,8 @@ def _chat(request: ChatRequest, body: dict[str, Any], header: Header) -> Asking:
         )
     if not request.messages:
         raise InputError("a chat needs at least one message", param="messages")
+    if not all(isinstance(part, Text) for message in request.messages for part in message.parts):
+        raise UnsupportedError("this model reads text only", hint="send text parts only", param="messages")
     offered = _offered(request)
     knows_tools = "tools" in header.template
     is_read_from_text = bool(offered) and not knows_tools
@@ -100,6 +108,7 @@ def _chat(request: ChatRequest, body: dict[str, Any], header: Header) -> Asking:
         is_chat=True,
         num_choices=sampling.num_choices,
         max_tokens=sampling.max_tokens,
+        fills_context=sampling.fills_context,
         logprobs=sampling.logprobs,
         grammar=binding,
         tools=offered if is_read_from_text else (),
@@ -132,6 +141,7 @@ def _completion(request: CompletionRequest, body: dict[str, Any], header: Header
         is_chat=False,
         num_choices=request.sampling.num_choices,
         max_tokens=request.sampling.max_tokens,
+        fills_context=request.sampling.fills_context,
         logprobs=request.sampling.logprobs,
         grammar=binding,
         echo=request.prompt if request.echo and isinstance(request.prompt, str) else "",
@@ -159,7 +169,8 @@ def _sampling(sampling: Sampling, header: Header) -> dict[str, Any]:
     if sampling.seed is not None:
         body["seed"] = sampling.seed % _SEED_MODULUS
     if sampling.stop:
-        body["stop"] = sampling.stop
+        # Verbose, or the library does not say which of them ended the answer.
+        body |= {"stop": sampling.stop, "verbose": True}
     if sampling.logit_bias:
         body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
     return body
@@ -193,8 +204,6 @@ def _offered(request: ChatRequest) -> tuple[Tool, ...]:
 
 
 def _message(message: Message) -> dict[str, Any]:
-    if not all(isinstance(part, Text) for part in message.parts):
-        raise UnsupportedError("this model reads text only", hint="send text parts only", param="messages")
     body: dict[str, Any] = {"role": message.role, "content": message_text(message)}
     if message.tool_calls:
         body["tool_calls"] = [

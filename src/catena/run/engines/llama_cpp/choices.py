@@ -31,8 +31,8 @@ class Choices:
         if asking.tools:
             self._readers = {index: CallReader(index, asking.tools) for index in range(asking.num_choices)}
 
-    def feed(self, piece: wire.ChoicePiece) -> Iterable[Event]:
-        """The events that one piece brings, in order."""
+    def feed(self, piece: wire.ChoicePiece, stop_sequence: str | None = None) -> Iterable[Event]:
+        """The events that one piece brings, in order; `stop_sequence` is the stop text that ended the choice."""
         index = piece.index
         if self._asking.echo and index not in self._echoed:
             self._echoed.add(index)
@@ -53,14 +53,14 @@ class Choices:
         elif text or reasoning:
             yield Delta(index, text, reasoning, logprobs)
         if piece.finish_reason is not None:
-            yield from self._finish(index, piece.finish_reason)
+            yield from self._finish(index, piece.finish_reason, stop_sequence)
 
     def check_finished(self) -> None:
         """EngineError unless every choice has ended: a stream cut inside the library must not look complete."""
         if len(self._finished) != self._asking.num_choices:
             raise EngineError("llama.cpp ended an answer without finishing it")
 
-    def _finish(self, index: int, reason: str) -> Iterable[Event]:
+    def _finish(self, index: int, reason: str, stop_sequence: str | None) -> Iterable[Event]:
         if index in self._readers:
             yield from self._read(index, self._readers[index].finish())
             if self._readers[index].num_calls:
@@ -71,7 +71,7 @@ class Choices:
         if self._asking.must_call and known == "stop":
             raise EngineError("the model answered without the tool call that was asked for")
         self._finished.add(index)
-        yield Finished(index, known)
+        yield Finished(index, known, stop_sequence)
 
     def _read(self, index: int, events: list[Delta | ToolCallDelta]) -> Iterable[Event]:
         """Text that might have begun a call gets the log probabilities that waited with it; a call has none."""

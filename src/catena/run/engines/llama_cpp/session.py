@@ -56,7 +56,7 @@ class Session:
             while (raw := await call.chunk()) is not None:
                 chunk = wire.decode(raw)
                 if chunk.error is not None:
-                    raise wire.error_from(chunk.error, asking.max_tokens, self.facts.context_tokens)
+                    raise wire.error_from(chunk.error, asking.num_needed, self.facts.context_tokens)
                 if chunk.prompt_progress is not None:
                     progress = chunk.prompt_progress
                     self._check_context(progress.total, asking)
@@ -64,7 +64,7 @@ class Session:
                         yield Progress("prefill", progress.processed / progress.total)
                     continue
                 for piece in chunk.choices:
-                    for event in choices.feed(piece):
+                    for event in choices.feed(piece, chunk.stop_sequence):
                         yield event
                 if chunk.usage is not None:
                     usage = _add_usage(usage, chunk.usage)
@@ -77,6 +77,30 @@ class Session:
         choices.check_finished()
         yield msgspec.structs.replace(usage, reasoning_tokens=choices.num_reasoning)
         yield timings
+
+    async def count(self, request: GenerateRequest) -> int:
+        """Tokens of the prompt: the library says so before it computes anything, and is stopped there.
+
+        Raises what `generate` raises before any event, but for ContextError.
+        """
+        self._check_open()
+        asking = translate(request, self._header, self._adapters, self.facts.slots)
+        await self._take(asking.num_choices)
+        call = self._start(asking)
+        try:
+            while (raw := await call.chunk()) is not None:
+                chunk = wire.decode(raw)
+                if chunk.prompt_progress is not None:
+                    return chunk.prompt_progress.total
+                if chunk.error is not None and chunk.error.type == wire.CONTEXT_EXCEEDED:
+                    return chunk.error.n_prompt_tokens
+                if chunk.error is not None:
+                    raise wire.error_from(chunk.error, asking.num_needed, self.facts.context_tokens)
+        except Refused:
+            raise _refusal(asking) from None
+        finally:
+            call.stop()
+        raise EngineError("llama.cpp did not say how long the prompt is")
 
     @property
     def is_broken(self) -> bool:
@@ -118,7 +142,7 @@ class Session:
         return self.process.ask(kind, msgspec.json.encode(asking.body), give)
 
     def _check_context(self, prompt_tokens: int, asking: Asking) -> None:
-        needed = prompt_tokens + (asking.max_tokens or 1)
+        needed = prompt_tokens + asking.num_needed
         if needed > self.facts.context_tokens:
             raise ContextError(needed, self.facts.context_tokens)
 

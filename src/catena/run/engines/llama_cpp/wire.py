@@ -39,6 +39,13 @@ class Piece(Struct, frozen=True):
     tool_calls: list[CallPiece] | None = None
 
 
+class Ending(Struct, frozen=True):
+    """Why a choice ended, when asked for by `verbose`: `word` is a stop text, which the library leaves out of it."""
+
+    stop_type: str = ""
+    stopping_word: str = ""
+
+
 class ChoicePiece(Struct, frozen=True):
     """A piece of one choice; chat puts its text into `delta`, completions into `text`."""
 
@@ -79,12 +86,21 @@ class Failure(Struct, frozen=True):
     n_prompt_tokens: int = 0
 
 
+CONTEXT_EXCEEDED = "exceed_context_size_error"
+
+
 class Chunk(Struct, frozen=True):
     choices: list[ChoicePiece] = []
     usage: Counts | None = None
     timings: Durations | None = None
     prompt_progress: PromptProgress | None = None
     error: Failure | None = None
+    ending: Ending | None = msgspec.field(default=None, name="__verbose")
+
+    @property
+    def stop_sequence(self) -> str | None:
+        """The stop text that ended the choice, None where another reason did or nobody asked."""
+        return self.ending.stopping_word if self.ending and self.ending.stop_type == "word" else None
 
 
 _decoder = msgspec.json.Decoder(Chunk)
@@ -98,10 +114,10 @@ def decode(raw: bytes) -> Chunk:
         raise EngineError("llama.cpp sent a chunk that cannot be read") from error
 
 
-def error_from(failure: Failure, max_tokens: int | None, context_tokens: int) -> CatenaError:
+def error_from(failure: Failure, num_needed: int, context_tokens: int) -> CatenaError:
     """The library's error as one of ours. Its message is left out: it may quote the prompt."""
-    if failure.type == "exceed_context_size_error":
-        return ContextError(failure.n_prompt_tokens + (max_tokens or 1), context_tokens)
+    if failure.type == CONTEXT_EXCEEDED:
+        return ContextError(failure.n_prompt_tokens + num_needed, context_tokens)
     if failure.code < 500:
         return InputError(
             "llama.cpp refused the request",

@@ -25,6 +25,8 @@ _KINDS = {
 }
 # Nothing is too much here: the disk does not take the record.
 _KINDS_BY_CODE = {"audit_unavailable": "api_error"}
+# By this code the official client knows that it must send a conversation whole.
+_CODES_BY_PARAM = {("unsupported", "thread"): "thread_unsupported_request"}
 # What our words are called in this protocol.
 _PARAMS = {"stop": "stop_sequences", "think": "thinking", "response_format": "output_config.format"}
 
@@ -34,7 +36,7 @@ def error_body(failure: Failure) -> bytes:
     kind = _KINDS_BY_CODE.get(failure.code) or _KINDS.get(failure.status)
     if kind is None:
         kind = "api_error" if failure.status >= 500 else "invalid_request_error"
-    details: dict[str, Any] = {"error_code": failure.code}
+    details: dict[str, Any] = {"error_code": _CODES_BY_PARAM.get((failure.code, failure.param or ""), failure.code)}
     if failure.param:
         details["param"] = _PARAMS.get(failure.param, failure.param)
     if failure.hint:

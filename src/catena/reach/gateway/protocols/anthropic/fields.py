@@ -54,6 +54,7 @@ MESSAGE: Table = {
     "diagnostics": _ignored("answers are not stored, so none can be compared"),
     "container": _refused(_NO_SERVER_TOOLS),
     "fallbacks": _refused("another model than the one asked never answers", []),
+    "thread": _refused("conversations are not kept here; the official client then sends them whole", False),
 }
 
 TURN: Table = {
@@ -202,7 +203,7 @@ BETAS: Table = {
     "files-api": _refused("files are not kept here"),
     "skills": _refused("skills are not kept here"),
     "message-batches": _refused("batches are not made here"),
-    "message-threads": _refused("conversations are not kept here"),
+    "message-threads": _ignored("conversations are not kept here"),
     "managed-agents": _refused("agents do not run here"),
     "agent-memory": _refused("agents do not run here"),
     "advisor-tool": _refused(_NO_SERVER_TOOLS),
