@@ -177,9 +177,7 @@ def rows_are_apart(runner: Any, model: StoredModel) -> bool:
     """
     signature = model.manifest.signature
     ports = (*signature.inputs, *signature.outputs)
-    if not signature.inputs or any(
-        not port.shape or port.shape[0] != -1 or port.dtype == "string" for port in ports
-    ):
+    if not signature.inputs or any(not port.shape or port.shape[0] != -1 or port.dtype == "string" for port in ports):
         return False
     if sum(numpy.prod([max(length, 2) for length in port.shape[1:]]) for port in signature.inputs) > MAX_PROBE_ELEMENTS:
         return False

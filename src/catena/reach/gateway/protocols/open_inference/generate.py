@@ -34,6 +34,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "seed": (-MAX_SEED - 1, MAX_SEED),
 }
 _ABOVE_ZERO = frozenset({"top_p", "repetition_penalty"})
+_ALLOWED = {**fields.GENERATE, **fields.GENERATE_PARAMETERS}
 encode = msgspec.json.Encoder().encode
 
 
@@ -110,13 +111,13 @@ class TextRenderer:
 async def _asked(exchange: Exchange) -> tuple[GenerateWire, CompletionRequest]:
     check_version(exchange)
     body = await read_json(exchange)
+    check_fields(body, _ALLOWED, exchange.warnings)
     beside = {name: body.pop(name) for name in list(body) if name in fields.GENERATE_PARAMETERS}
-    check_fields(body, fields.GENERATE, exchange.warnings)
     wire = convert(body, GenerateWire)
     if twice := sorted(beside.keys() & wire.parameters.keys()):
         raise InputError(f"{twice[0]} is given twice", param=twice[0])
+    check_fields(wire.parameters, fields.GENERATE_PARAMETERS, exchange.warnings)
     parameters = beside | wire.parameters
-    check_fields(parameters, fields.GENERATE_PARAMETERS, exchange.warnings)
     exchange.caller = Caller(exchange.caller.key, "open_inference.generate")
     return wire, to_request(exchange.params["model"], wire.text_input, convert(parameters, ParametersWire))
 

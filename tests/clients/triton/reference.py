@@ -1,0 +1,89 @@
+"""Writes docs/protocols/open_inference.md: what becomes of every field, and the requirements that tests prove.
+
+Usage: python -m tests.clients.triton.reference
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+from tests.clients.conftest import Requirement
+from tests.clients.reference import WORDS
+from tests.clients.triton import test_infer, test_server
+
+from catena.reach.gateway.protocols import open_inference
+from catena.reach.gateway.protocols.open_inference import fields
+
+SUITE = (test_infer, test_server)
+PAGE = Path(__file__).parents[3] / "docs" / "protocols" / "open_inference.md"
+
+HEAD = """\
+# The Open Inference Protocol, version 2
+
+Made by `python -m tests.clients.triton.reference` from the tables in the code and from the tests; a test keeps it
+current. [How to use it](../guides/predict.md). Point a client at `127.0.0.1:7411`.
+
+## Addresses
+
+`{model}` is a name, an alias or a manifest digest. Each address of a model exists with `/versions/1` after the name
+too: 1 is the newest model of that name, and the only version.
+
+"""
+
+MIDDLE = """\
+
+## What is so here
+
+- **Ready** means: stored, and can be asked. What is not in memory is loaded by the first request; the repository index
+  says `READY` of what is in memory now. `load` and `unload` need the scope `manage` where keys are needed.
+- **Checked first.** Names, data types, shapes, units and sizes are checked against the model's signature before
+  anything is recorded or computed. Every other request is recorded before it is computed, and `catena-receipt` names
+  its record. Digests are taken of the names, types, shapes, units and bytes of the arrays.
+- **Units** of the signature stand under `parameters` of each input and output that has one.
+- **NaN and infinity** cannot be written in JSON: an input that holds them must come as binary data. In an output asked
+  for as JSON they become `null`, and bytes that are no text become `\ufffd`; `catena-warning` says so.
+- **BF16** has no form in JSON, and no engine here takes it. Compressed bodies, shared memory and sequences are refused.
+- **Outputs that are sequences or maps** (scikit-learn's ZipMap) are refused when the model is pulled.
+- **Limits**: the body by `reach.max_body_bytes` (16 MiB), 64 dimensions, `classification` up to 1024, texts in JSON
+  nested by `reach.max_json_depth`.
+- **Errors** are `{"error": text}`: 400 for what cannot be read or does not fit, 401, 403, 404, 413, 415, 429 with
+  `Retry-After`, 5xx for what broke here. A stream of `generate_stream` that broke ends with `data: {"error": text}`.
+- **Statistics** count what came through this protocol since the gateway started: `inference_count` rows,
+  `execution_count` runs of the model; `queue` is the time in line, loading, and waiting for the run.
+- **gRPC** is not served.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [HEAD + "| method | address | scope |\n|---|---|---|"]
+    for route in open_inference.routes:
+        if "{version}" not in route.pattern:
+            parts.append(f"| {route.method} | `{route.pattern}` | {route.scope or 'none'} |")
+    parts.append(MIDDLE)
+    for place, table in fields.TABLES.items():
+        parts.append(f"\n## {place}\n\n| field | | |\n|---|---|---|")
+        parts += [f"| `{name}` | {WORDS[field.treatment]} | {field.note} |" for name, field in table.items()]
+    rows = requirements()
+    parts.append(f"\n## Requirements\n\n{len(rows)}, proved against a running gateway by the official Triton client")
+    parts.append("(`tritonclient.http`), or by plain HTTP where it has no method.\n")
+    parts.append("| id | topic | what must hold | test |\n|---|---|---|---|")
+    parts += [f"| {row.id} | {row.topic} | {row.sentence} | `{test}` |" for row, test in rows]
+    return "\n".join(parts) + "\n"
+
+
+def requirements() -> list[tuple[Requirement, str]]:
+    """Every requirement with the name of its test, by id."""
+    found: list[tuple[Requirement, str]] = []
+    for module in SUITE:
+        for name, test in inspect.getmembers(module, inspect.isfunction):
+            row = getattr(test, "requirement", None)
+            if isinstance(row, Requirement) and test.__module__ == module.__name__:
+                found.append((row, name))
+    return sorted(found, key=lambda pair: pair[0].id)
+
+
+if __name__ == "__main__":
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    PAGE.write_text(page())
