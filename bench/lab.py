@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import psutil
+
 RESULTS = Path(__file__).parent / "results"
 CATENA = [sys.executable, "-m", "catena"]
 
@@ -145,5 +147,6 @@ async def stream_chat(url: str, body: dict[str, Any], key: str | None = None) ->
 
 
 def resident_bytes(pid: int) -> int:
-    """Resident memory of a process in bytes."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    """Resident memory of a process and of those it started, in bytes; pages that they share count for each."""
+    process = psutil.Process(pid)
+    return sum(one.memory_info().rss for one in (process, *process.children(recursive=True)))
