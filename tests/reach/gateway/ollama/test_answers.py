@@ -185,7 +185,7 @@ async def test_options_say_how_to_sample(door: OllamaDoor) -> None:
     await door.post("/api/chat", {**ASK, "options": options, "logprobs": True, "top_logprobs": 2})
     assert door.script.asked[0].sampling == Sampling(  # type: ignore[union-attr]
         max_tokens=7, temperature=0.5, top_k=3, top_p=0.9, min_p=0.1, repeat_penalty=1.1, presence_penalty=1.0,
-        frequency_penalty=-1.0, seed=42, stop=("x",), logprobs=2,
+        frequency_penalty=-1.0, seed=42, stop=("x",), logprobs=2, fills_context=True,
     )  # fmt: skip
 
 
@@ -288,8 +288,8 @@ async def test_a_raw_prompt_passes_no_template_and_a_system_message_is_a_turn(do
     await door.post("/api/generate", {"model": "tiny", "prompt": "def f(", "suffix": "return"})
     await door.post("/api/generate", {"model": "tiny", "prompt": "hi", "system": "Be brief."})
     raw, gap, chat = door.script.asked
-    assert raw == CompletionRequest("tiny", "One,")
-    assert gap == CompletionRequest("tiny", "def f(", suffix="return")
+    assert raw == CompletionRequest("tiny", "One,", Sampling(fills_context=True))
+    assert gap == CompletionRequest("tiny", "def f(", Sampling(fills_context=True), suffix="return")
     assert isinstance(chat, ChatRequest)
     assert [message.role for message in chat.messages] == ["system", "user"]
     for change in ({"system": "x"}, {"images": ["iVBORw0KGgo="]}, {"think": True}):

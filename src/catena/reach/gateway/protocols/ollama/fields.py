@@ -25,7 +25,9 @@ _KEEP = _honoured("seconds, or a duration such as `5m`; 0 unloads, negative keep
 _PLACED = "the scheduler places models by itself; see `run` in catena.toml"
 
 OPTIONS: Mapping[str, Field] = {
-    "num_predict": _honoured("tokens of the answer at most; 0 and less mean no limit but the context"),
+    "num_predict": _honoured(
+        "tokens of the answer at most, or as many as the context holds; 0 and less mean no other limit"
+    ),
     "temperature": _honoured("0 to 2; 0 is greedy"),
     "top_k": _honoured("whole number, 0 means all"),
     "top_p": _honoured("above 0, to 1"),

@@ -18,6 +18,7 @@ from catena.store import Progress, catalogue
 
 _SCHEME = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+:")
 _LOCAL = Caller().key
+VERIFYING = "verifying sha256 digest"
 
 
 class PullWire(Struct, frozen=True):
@@ -48,15 +49,18 @@ async def pull(exchange: Exchange) -> None:
     digest = offer.files[0].digest if offer else ""
 
     def work(tell: Teller) -> None:
+        told: set[str] = set()
         tell("pulling manifest")
 
         def report(progress: Progress) -> None:
             known = {"digest": digest} if digest else {}
             counts = {"total": progress.total_bytes, "completed": progress.done_bytes}
+            told.add(_status(progress, digest))
             tell(_status(progress, digest), **known, **counts)
 
         shelf.pull(source, progress=report)
-        tell("verifying sha256 digest")
+        if VERIFYING not in told:
+            tell(VERIFYING)
         tell("writing manifest")
 
     with asking.known(wire.model):
@@ -101,6 +105,6 @@ def shelf_of(exchange: Exchange) -> Shelf:
 def _status(progress: Progress, digest: str) -> str:
     """Which step it is, in words that clients show; of a digest the first twelve digits."""
     if progress.phase in ("read", "check"):
-        return "verifying sha256 digest"
+        return VERIFYING
     what = digest.removeprefix("sha256:")[:12] or progress.what
     return f"pulling {what}" if progress.phase == "download" else f"writing {what}"

@@ -68,7 +68,7 @@ def read(options: Mapping[str, Any] | None, warnings: list[str], where: str = "o
 
 
 def sampling(wire: OptionsWire, logprobs: int | None = None) -> Sampling:
-    """How to sample. Raises InputError for stop texts that cannot be."""
+    """How to sample; an answer may end where the context does. Raises InputError for stop texts that cannot be."""
     stops = (wire.stop,) if isinstance(wire.stop, str) else tuple(wire.stop or ())
     if len(stops) > MAX_STOPS:
         raise InputError(f"stop takes at most {MAX_STOPS} texts", param="options.stop")
@@ -86,6 +86,7 @@ def sampling(wire: OptionsWire, logprobs: int | None = None) -> Sampling:
         seed=wire.seed,
         stop=stops,
         logprobs=logprobs,
+        fills_context=True,
     )
 
 
