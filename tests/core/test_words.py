@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
 import time
 from datetime import datetime
 
@@ -106,3 +109,20 @@ def test_bytes_are_written_for_people(num_bytes: float, text: str) -> None:
 )
 def test_durations_are_written_for_people(seconds: float, text: str) -> None:
     assert units.duration_text(seconds) == text
+
+
+def test_ids_made_by_threads_and_by_a_forked_process_are_all_different() -> None:
+    found: list[str] = [ids.new_id("req")]
+    threads = [threading.Thread(target=lambda: found.extend(ids.new_id("req") for _ in range(2000))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    code = (
+        "import os; from catena.core.ids import new_id; new_id('req'); out, into = os.pipe(); child = os.fork() == 0;"
+        "ids = ' '.join(new_id('req')[14:] for _ in range(100)); child and (os.write(into, ids.encode()), os._exit(0));"
+        "os.wait(); print(len({*ids.split(), *os.read(out, 65536).decode().split()}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert len(set(found)) == 8001
+    assert done.stdout.strip() == "200"

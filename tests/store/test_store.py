@@ -352,3 +352,16 @@ def test_a_migration_runs_once_and_a_failed_one_leaves_nothing(home: Path) -> No
     assert database.read("SELECT x FROM t") == [(1,)]
     assert database.write("UPDATE t SET x = 5") == 1
     database.close()
+
+
+def test_what_another_process_renames_or_removes_is_seen_at_once(open_store: Callable[..., Store], tiny: Path) -> None:
+    reading, writing = open_store(), open_store()
+    first = writing.pull(str(tiny)).row
+    for _ in range(3):
+        time.sleep(0.15)  # beyond the time in which the database looks unchanged
+        assert [reading.resolve(first.name).digest for _ in range(3)] == [first.digest] * 3
+        writing.remove(first.name)
+        with pytest.raises(NotFoundError):
+            reading.resolve(first.name)
+        assert writing.pull(str(tiny)).row.digest == first.digest
+        assert reading.resolve(first.name).digest == first.digest

@@ -7,6 +7,12 @@ import re
 import time
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
+_SHIFTS = range(120, -1, -10)
+_RANDOM_BYTES = 10
+# Random bytes for the next ids: asking the system each time would let other threads in each time.
+_pool: list[bytes] = []
+os.register_at_fork(after_in_child=_pool.clear)
 _SHAPE = re.compile(r"[a-z]{2,8}_[0-9a-hjkmnp-tv-z]{26}")
 DIGEST_SHAPE = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -16,12 +22,17 @@ def new_id(prefix: str) -> str:
 
     Source of the layout: ULID specification, https://github.com/ulid/spec.
     """
-    number = (time.time_ns() // 1_000_000 & (1 << 48) - 1) << 80 | int.from_bytes(os.urandom(10), "big")
-    letters: list[str] = []
-    for _ in range(26):
-        number, digit = divmod(number, 32)
-        letters.append(_ALPHABET[digit])
-    return f"{prefix}_{''.join(reversed(letters))}"
+    number = (time.time_ns() // 1_000_000 & (1 << 48) - 1) << 80 | int.from_bytes(_random(), "big")
+    return f"{prefix}_{''.join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])}"
+
+
+def _random() -> bytes:
+    try:
+        return _pool.pop()
+    except IndexError:
+        data = os.urandom(256 * _RANDOM_BYTES)
+        _pool.extend(data[start : start + _RANDOM_BYTES] for start in range(_RANDOM_BYTES, len(data), _RANDOM_BYTES))
+        return data[:_RANDOM_BYTES]
 
 
 def is_id(text: str, prefix: str) -> bool:

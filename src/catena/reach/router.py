@@ -5,9 +5,10 @@ Today a decision is `local` or `refuse`; nothing leaves this machine. In doubt t
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import anyio
 import msgspec
@@ -199,9 +200,9 @@ class Router:
         try:
             async with self.scheduler.lease(model, caller.key) as lease:
                 _note_lease(ticket, lease)
-                if not isinstance(lease.session, Predictor):
+                if not _predicts(type(lease.session)):
                     raise UnsupportedError(f"the engine of {model.name} does not predict", param="model")
-                prediction = await lease.session.predict(request)
+                prediction = await cast(Predictor, lease.session).predict(request)
                 ticket.timings = _with_lease(prediction.timings, lease)
         except BaseException as error:
             await _close_after(ticket, error, None)
@@ -313,6 +314,12 @@ async def _close_after(ticket: Ticket, error: BaseException, reply: Reply | None
         ticket.finish = tuple(choice.reason for choice in reply.choices)
         answer = answer_bytes(reply)
     await ticket.close("cancelled" if is_cut else "failed", answer=answer, error=None if is_cut else error)
+
+
+@functools.cache
+def _predicts(kind: type) -> bool:
+    """Whether sessions of this class are Predictors: asked of each object, it would cost more than a small model."""
+    return issubclass(kind, Predictor)
 
 
 def _note_lease(ticket: Ticket, lease: Lease) -> None:

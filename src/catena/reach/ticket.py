@@ -110,15 +110,14 @@ class Ticket:
             num_deltas=self.num_deltas,
             error_code=_code(error),
         )
-        with anyio.CancelScope(shield=True):
-            try:
-                with anyio.fail_after(CLOSING_TIME_S):
-                    await self._log.append(closed)
-            except TimeoutError:
-                raise AuditError(
-                    f"the audit log did not take the closing record within {CLOSING_TIME_S:.0f} s",
-                    hint="check the disk that holds CATENA_HOME",
-                ) from None
+        try:
+            with anyio.fail_after(CLOSING_TIME_S, shield=True):
+                await self._log.append(closed)
+        except TimeoutError:
+            raise AuditError(
+                f"the audit log did not take the closing record within {CLOSING_TIME_S:.0f} s",
+                hint="check the disk that holds CATENA_HOME",
+            ) from None
 
 
 def _code(error: BaseException | None) -> str | None:

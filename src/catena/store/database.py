@@ -15,6 +15,8 @@ from catena.core.errors import BusyError, CatenaError, IntegrityError, ResourceE
 
 BUSY_S = 10.0
 _POLL_S = 0.01
+# File times may stand still for this long between two writes.
+_TICK_NS = 100_000_000
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _REFUSED = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN})
@@ -25,6 +27,7 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.RLock()
+        self._paths = (path, path.with_name(f"{path.name}-wal"))
         with _told():
             self._connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
@@ -41,6 +44,20 @@ class Database:
         """Give the file back. Called once."""
         with self._lock:
             self._connection.close()
+
+    def version(self) -> tuple[int, ...] | None:
+        """Changes with every commit of any process; None when one was so recent that the next may look the same."""
+        found: list[int] = []
+        for path in self._paths:
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                found += (0, 0)
+                continue
+            found += (status.st_mtime_ns, status.st_size)
+            if abs(time.time_ns() - status.st_mtime_ns) < _TICK_NS:
+                return None
+        return tuple(found)
 
     def migrate(self, name: str, *statements: str) -> None:
         """Run `statements` in one transaction, once in the life of this database."""

@@ -49,6 +49,8 @@ class Manifests:
         database.migrate(*_MIGRATION)
         self._database = database
         self._signer = signer
+        # Names as they stood at a version of the database; other threads may replace the pair at any time.
+        self._named: tuple[tuple[int, ...] | None, dict[str, Named]] = (None, {})
 
     def read(self, digest: str) -> Manifest:
         """The manifest with this digest. Raises NotFoundError; IntegrityError if digest or signature do not hold."""
@@ -87,9 +89,17 @@ class Manifests:
         return self.named(manifest.name) or named
 
     def named(self, name: str) -> Named | None:
-        """Where `name` points to, None if nothing is called so."""
+        """Where `name` points to, None if nothing is called so. Read anew only when the database changed."""
+        version, kept = self._database.version(), self._named
+        if version is None or version != kept[0]:
+            kept = self._named = (version, {})
+        elif name in kept[1]:
+            return kept[1][name]
         rows = self._database.read("SELECT name, digest, added_at_ns FROM names WHERE name = ?", (name,))
-        return Named(*rows[0]) if rows else None
+        if not rows:
+            return None
+        found = kept[1][name] = Named(*rows[0])
+        return found
 
     def names(self) -> list[Named]:
         """Every name, sorted."""

@@ -109,7 +109,7 @@ async def test_listening_beyond_loopback_without_a_key_is_refused_at_start(make_
 async def test_beyond_loopback_every_route_but_health_and_console_needs_a_key(make_door: MakeDoor) -> None:
     door = make_door(key=True, host="192.168.1.4")
     here: Any = {"headers": {"host": "192.168.1.4"}, "server": ("192.168.1.4", 7411)}
-    free = {"/healthz", "/readyz"}
+    free = {"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}
     for route in door.app.table.routes:
         is_console = route.scope is None and route.pattern.startswith(("/receipts", "/console", "/machine"))
         if route.pattern in free or is_console or route.pattern == "/":

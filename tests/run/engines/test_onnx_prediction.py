@@ -159,8 +159,9 @@ async def test_shapes_that_differ_do_not_share_a_run(load: Load) -> None:
         assert array_of(got.outputs[0]).tolist() == row.tolist()
 
 
-async def test_a_value_that_the_model_cannot_take_hurts_nobody_else(load: Load) -> None:
-    session = await load(graphs.lookup())
+@pytest.mark.parametrize("batch_rows", [64, 2])
+async def test_a_value_that_the_model_cannot_take_hurts_nobody_else(load: Load, batch_rows: int) -> None:
+    session = await load(graphs.lookup(), batch_rows=batch_rows)
     assert session.can_share
     found = await together(session, [(floats("i", [index], "INT64"),) for index in (0, 1, 2, 99, 1)])
     assert isinstance(found[3], InputError)
@@ -220,3 +221,28 @@ async def test_a_manifest_of_other_ports_is_refused(tmp_path: Path) -> None:
 async def test_a_data_type_that_cannot_be_passed_is_refused_before_loading(tmp_path: Path) -> None:
     model = modelled(graphs.write(tmp_path, "m", graphs.identity(16)))
     assert "bfloat16" in (onnx.Engine().accepts(model) or "")
+
+
+def looping() -> bytes:
+    """A network beside a node whose work depends on a value."""
+    nodes = [graphs.node("Relu", "x", "y"), graphs.node("NonZero", "x", "z")]
+    ports = [graphs.port("x", graphs.FLOAT, ("n", 4))], [graphs.port("y", graphs.FLOAT, ("n", 4))]
+    return graphs.model(nodes, *ports)
+
+
+async def test_only_small_models_of_fixed_work_run_on_the_event_loop(load: Load) -> None:
+    assert (await load(graphs.mlp())).is_quick
+    assert not (await load(graphs.identity(graphs.FLOAT))).is_quick  # a length varies beside the rows
+    assert not (await load(looping())).is_quick
+    assert not (await load(graphs.mlp(1024, 4096, 10))).is_quick
+    assert not (await load(graphs.centred())).is_quick
+
+
+async def test_a_request_that_leaves_before_its_run_on_the_event_loop_hurts_nobody(load: Load) -> None:
+    session = await load(graphs.mlp())
+    tasks = [asyncio.ensure_future(ask(session, floats("x", numpy.ones((1, 4))))) for _ in range(4)]
+    await asyncio.sleep(0)
+    tasks[1].cancel()
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [isinstance(one, asyncio.CancelledError) for one in found] == [False, True, False, False]
+    assert {one.run_rows for one in found if isinstance(one, Prediction)} == {3}

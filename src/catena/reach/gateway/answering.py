@@ -5,9 +5,10 @@ Knows no protocol: a Renderer turns events into bytes.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 # A stream's head waits this long for the first event, so that an early error is a real HTTP error.
 HOLD_S = 1.0
 MAX_WAITING_EVENTS = 256
+T = TypeVar("T")
 
 
 class Accepted(Struct, frozen=True):
@@ -86,6 +88,26 @@ async def until_gone(exchange: Exchange) -> AsyncGenerator[TaskGroup]:
         raise error
     if exchange.is_gone and not exchange.is_finished:
         raise CancelledError("the client went away")
+
+
+async def unless_gone(exchange: Exchange, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` gives; when the client goes away it is cancelled, and CancelledError raised.
+
+    For one piece of work this is `until_gone` without the cost of a task group.
+    """
+    with anyio.CancelScope() as scope:
+
+        def leave(watch: asyncio.Task[None]) -> None:
+            if exchange.is_gone:
+                scope.cancel()
+
+        watch = asyncio.get_running_loop().create_task(exchange.gone())
+        watch.add_done_callback(leave)
+        try:
+            return await work
+        finally:
+            watch.cancel()
+    raise CancelledError("the client went away")
 
 
 async def whole(

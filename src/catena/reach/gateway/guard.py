@@ -17,6 +17,7 @@ from catena.reach.gateway.exchange import CLOSE, Exchange
 from catena.reach.gateway.failures import HttpError
 
 PREFLIGHT_AGE_S = 600
+MAX_KNOWN = 256
 _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]+")
 EXPOSED = "catena-receipt, catena-warning, x-request-id, retry-after, server-timing"
 
@@ -26,6 +27,7 @@ class Guard:
 
     def __init__(self, allowed_hosts: Iterable[str], cors_origins: Iterable[str]) -> None:
         self._names = {name.lower().rstrip(".") for name in allowed_hosts} | {"localhost"}
+        self._known: set[tuple[str, str]] = set()
         self._origins = frozenset(origin.lower().rstrip("/") for origin in cors_origins)
 
     def check(self, exchange: Exchange) -> None:
@@ -37,7 +39,7 @@ class Guard:
         if "host" in exchange.repeated:
             raise HttpError(400, "more than one Host header", code="bad_host", headers=CLOSE)
         server = exchange.scope.get("server")
-        if not self._is_ours(host, str(server[0]) if server else ""):
+        if not self._is_known(host, str(server[0]) if server else ""):
             raise ForbiddenError(
                 "this Host is not served here",
                 hint="use an address of this machine or localhost, or add the name to reach.allowed_hosts",
@@ -72,6 +74,18 @@ class Guard:
                 ("access-control-max-age", str(PREFLIGHT_AGE_S)),
             ]
         return tuple(headers)
+
+    def _is_known(self, host: str, own: str) -> bool:
+        """`_is_ours`, with the last that were kept in mind."""
+        key = (host, own)
+        if key in self._known:
+            return True
+        if not self._is_ours(host, own):
+            return False
+        if len(self._known) >= MAX_KNOWN:
+            self._known.clear()
+        self._known.add(key)
+        return True
 
     def _is_ours(self, host: str, own: str) -> bool:
         """Whether Host header `host` names this machine; `own` is the address the request came in on."""

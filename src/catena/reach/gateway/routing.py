@@ -60,7 +60,7 @@ class Table:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._exact: dict[str, Methods] = {}
-        self._patterns: list[tuple[list[str], Methods]] = []
+        self._patterns: list[tuple[_Pattern, Methods]] = []
         self.routes = tuple(routes)
         by_pattern: dict[str, Methods] = {}
         for route in self.routes:
@@ -71,9 +71,18 @@ class Table:
             same.sort(key=lambda one: one.header is None)
         for pattern, methods in by_pattern.items():
             if "{" in pattern:
-                self._patterns.append((pattern.split("/"), methods))
+                self._patterns.append((_Pattern(pattern), methods))
             else:
                 self._exact[pattern] = methods
+        # The patterns that a path of this first segment and length may match, in their order.
+        self._longest = max((len(one.parts) for one, _ in self._patterns), default=0) + 1
+        self._likely: dict[tuple[str, int], list[tuple[_Pattern, Methods]]] = {}
+        firsts = {one.parts[1] for one, _ in self._patterns}
+        for first in firsts:
+            for length in range(1, self._longest + 1):
+                self._likely[first, length] = [
+                    pair for pair in self._patterns if pair[0].parts[1] == first and pair[0].may_have(length)
+                ]
 
     def find(self, method: str, raw_path: str, headers: Container[str] = ()) -> Found:
         """The route for `method`, the still percent-encoded `raw_path`, and the names of the headers sent.
@@ -115,8 +124,9 @@ class Table:
         if exact is not None:
             return exact, {}
         segments = raw_path.split("/")
-        for pattern, methods in self._patterns:
-            params = _match_segments(pattern, segments)
+        key = (segments[1] if len(segments) > 1 else "", min(len(segments), self._longest))
+        for pattern, methods in self._likely.get(key, ()):
+            params = pattern.match(segments)
             if params is not None:
                 return methods, params
         return None, {}
@@ -130,22 +140,37 @@ def allowed(methods: Iterable[str]) -> str:
     return ", ".join(sorted(names))
 
 
-def _match_segments(pattern: list[str], segments: list[str]) -> dict[str, str] | None:
-    takes_rest = pattern[-1].endswith("*}")
-    if len(segments) < len(pattern) if takes_rest else len(segments) != len(pattern):
-        return None
-    params: dict[str, str] = {}
-    for index, part in enumerate(pattern):
-        if not part.startswith("{"):
-            if part != segments[index]:
+class _Pattern:
+    """A path with names in it; its first segment is none."""
+
+    __slots__ = ("_literals", "_names", "_rest", "parts")
+
+    def __init__(self, path: str) -> None:
+        self.parts = path.split("/")
+        if self.parts[1].startswith("{"):
+            raise ValueError(f"{path} must not begin with a name")
+        self._rest = self.parts[-1][1:-2] if self.parts[-1].endswith("*}") else None
+        fixed = self.parts[:-1] if self._rest else self.parts
+        self._literals = [(index, part) for index, part in enumerate(fixed) if not part.startswith("{")]
+        self._names = [(index, part[1:-1]) for index, part in enumerate(fixed) if part.startswith("{")]
+
+    def may_have(self, num_segments: int) -> bool:
+        """Whether a path of so many segments may match."""
+        return num_segments >= len(self.parts) if self._rest else num_segments == len(self.parts)
+
+    def match(self, segments: list[str]) -> dict[str, str] | None:
+        """The decoded values of the names, None if the path is another."""
+        for index, text in self._literals:
+            if segments[index] != text:
                 return None
-        elif part.endswith("*}"):
-            rest = "/".join(unquote(segment) for segment in segments[index:])
-            if not rest:
-                return None
-            params[part[1:-2]] = rest
-        else:
+        params: dict[str, str] = {}
+        for index, name in self._names:
             if not segments[index]:
                 return None
-            params[part[1:-1]] = unquote(segments[index])
-    return params
+            params[name] = unquote(segments[index])
+        if self._rest:
+            rest = "/".join(unquote(segment) for segment in segments[len(self.parts) - 1 :])
+            if not rest:
+                return None
+            params[self._rest] = rest
+        return params

@@ -142,7 +142,7 @@ def misfit(error: msgspec.ValidationError, where: str = "", known: Mapping[str, 
 def check_names(body: bytes) -> None:
     """Refuse JSON, decoded before, in which a name occurs twice in one object: its readers would differ over it."""
     try:
-        json.loads(body, object_pairs_hook=_unique)
+        _NAMES.decode(body.decode())
     except UnicodeDecodeError:
         raise _invalid("the body is not valid JSON") from None
     except ValueError:
@@ -154,6 +154,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) != len(pairs):
         raise _invalid("the body is not valid JSON: a name occurs twice in one object")
     return value
+
+
+_NAMES = json.JSONDecoder(object_pairs_hook=_unique)
 
 
 def _invalid(message: str) -> HttpError:

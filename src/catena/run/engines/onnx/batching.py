@@ -2,6 +2,7 @@
 
 An idle session starts at once. Only if its last run served several requests does it wait for as many again, and for
 `window_s` at most. So a lone caller never waits, and nobody waits for company longer than a run and the window.
+Where a run takes less time than handing it to a thread, it is made on the event loop, with what came in the same turn.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from catena.core.errors import EngineError
+from catena.core.errors import CatenaError, EngineError
 
 
 class Call:
@@ -55,9 +56,12 @@ Run = Callable[[list[Call], Stop], list[Done]]
 
 
 class Batcher:
-    """The line before one model. `run` computes calls of one key together, on a thread of its own."""
+    """The line before one model. `run` computes calls of one key together, on a thread of its own; with `is_quick`
+    those with a key on the event loop."""
 
-    def __init__(self, run: Run, max_rows: int, window_s: float) -> None:
+    def __init__(self, run: Run, max_rows: int, window_s: float, *, is_quick: bool = False) -> None:
+        self._is_quick = is_quick
+        self._soon: list[Call] = []
         self._run = run
         self._max_rows = max_rows
         self._window_s = window_s
@@ -75,9 +79,14 @@ class Batcher:
         """Wait in line, be computed. Cancelling takes the call out; a run that nobody is left in is stopped."""
         if self._is_closed:
             raise EngineError("the session is closed")
-        self._waiting.append(call)
-        if not self._running:
-            self._start(is_late=False)
+        if self._is_quick and call.key is not None:
+            if not self._soon:
+                asyncio.get_running_loop().call_soon(self._run_here)
+            self._soon.append(call)
+        else:
+            self._waiting.append(call)
+            if not self._running:
+                self._start(is_late=False)
         try:
             return await call.future
         except asyncio.CancelledError:
@@ -91,9 +100,11 @@ class Batcher:
         """Refuse what comes and what waits; return when the run that may be going on has ended."""
         self._is_closed = True
         self._disarm()
-        for call in self._waiting:
-            call.future.set_exception(EngineError("the session is closed"))
+        for call in (*self._waiting, *self._soon):
+            if not call.future.done():
+                call.future.set_exception(EngineError("the session is closed"))
         self._waiting.clear()
+        self._soon.clear()
         await self._idle.wait()
         self._pool.shutdown()
 
@@ -107,7 +118,7 @@ class Batcher:
             if self._timer is not None:
                 return
         self._disarm()
-        calls = self._take()
+        calls, self._waiting = self._taken(self._waiting)
         self._running, self._num_expected, self._stop = calls, len(calls), Stop()
         self._idle.clear()
         job = asyncio.get_running_loop().run_in_executor(self._pool, self._run, calls, self._stop)
@@ -118,18 +129,35 @@ class Batcher:
         if not self._running:
             self._start(is_late=True)
 
-    def _take(self) -> list[Call]:
-        """The oldest call, and those like it that came since, as many as fit."""
-        first = self._waiting[0]
+    def _run_here(self) -> None:
+        """Compute what came in this turn of the event loop."""
+        soon, self._soon = [call for call in self._soon if not call.future.done()], []
+        while soon:
+            calls, soon = self._taken(soon)
+            error: CatenaError | None = None
+            results: list[Done] = []
+            try:
+                results = self._run(calls, Stop())
+            except CatenaError as caught:
+                error = caught
+            finally:
+                for index, call in enumerate(calls):
+                    if results:
+                        call.future.set_result(results[index])
+                    else:
+                        call.future.set_exception(error or EngineError("the engine broke"))
+
+    def _taken(self, waiting: list[Call]) -> tuple[list[Call], list[Call]]:
+        """The oldest call with those like it that came since, as many as fit; and the others."""
+        first = waiting[0]
         taken, left, num_rows = [first], list[Call](), first.num_rows
-        for call in self._waiting[1:]:
+        for call in waiting[1:]:
             if first.key is not None and call.key == first.key and num_rows + call.num_rows <= self._max_rows:
                 taken.append(call)
                 num_rows += call.num_rows
             else:
                 left.append(call)
-        self._waiting = left
-        return taken
+        return taken, left
 
     def _ended(self, job: asyncio.Future[list[Done]]) -> None:
         calls, self._running = self._running, []

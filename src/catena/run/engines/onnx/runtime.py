@@ -56,10 +56,20 @@ def verify_hint(model: StoredModel) -> str:
     return f"run `catena verify {model.name}`"
 
 
+def uses(model: StoredModel, *kinds: str) -> bool:
+    """Whether a node of the model is, or may be, of one of these kinds."""
+    # Field 4 of a NodeProto: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
+    return _holds(model, *(b"\x22" + bytes([len(kind)]) + kind.encode() for kind in kinds))
+
+
 def quantises_batches(model: StoredModel) -> bool:
     """Whether one answer of the model depends on the others that are computed with it."""
+    return _holds(model, _DYNAMIC)
+
+
+def _holds(model: StoredModel, *texts: bytes) -> bool:
     with (
         model.path("weights").open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
     ):
-        return data.find(_DYNAMIC) >= 0
+        return any(data.find(text) >= 0 for text in texts)

@@ -21,8 +21,9 @@ from catena.reach.gateway.wire import check_depth, check_fields, check_names, mi
 
 HEADER = "inference-header-content-length"
 MAX_CLASSES = 1024
-# A list in the JSON that is longer than this is left out of the check for names given twice: it has no names.
-LONG_LIST_BYTES = 256
+# Requests of one program differ in their data only: what is left without them is checked for doubled names once.
+MAX_CHECKED, MAX_CHECKED_BYTES = 256, 2048
+_checked: set[bytes] = set()
 _EMPTY = msgspec.Raw(b"")
 encode = msgspec.json.Encoder().encode
 
@@ -132,9 +133,15 @@ def _parsed(text: bytes, max_depth: int) -> InferWire:
         raise HttpError(400, "the request is not valid JSON", code="invalid_json") from None
     names = text
     for one in wire.inputs:
-        if len(one.data) > LONG_LIST_BYTES:
-            names = names.replace(bytes(one.data), b"0", 1)
-    check_names(names)
+        data = bytes(one.data)
+        if data.startswith(b"["):
+            names = names.replace(data, b"0", 1)
+    if names not in _checked:
+        check_names(names)
+        if len(names) <= MAX_CHECKED_BYTES:
+            if len(_checked) >= MAX_CHECKED:
+                _checked.clear()
+            _checked.add(names)
     return wire
 
 

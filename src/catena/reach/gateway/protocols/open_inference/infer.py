@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from catena.core.errors import CatenaError, NotFoundError
-from catena.reach.gateway.answering import server_timing, until_gone
+from catena.reach.gateway.answering import server_timing, unless_gone
 from catena.reach.gateway.exchange import Exchange
 from catena.reach.gateway.failures import HttpError
 from catena.reach.gateway.protocols.open_inference import bodies
@@ -40,8 +40,7 @@ async def _infer(exchange: Exchange, began_ns: int) -> None:
     read_ns = time.perf_counter_ns() - begun_ns
     exchange.caller = Caller(exchange.caller.key, "open_inference.infer")
     try:
-        async with until_gone(exchange):
-            answer = await exchange.services.router.predict(asked.request, exchange.caller)
+        answer = await unless_gone(exchange, exchange.services.router.predict(asked.request, exchange.caller))
     except NotFoundError as error:
         error.param = error.param or "model"
         raise
