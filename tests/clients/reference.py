@@ -1,18 +1,22 @@
-"""Writes docs/reference/openai.md: the parameters of every route, and the requirements that tests prove.
+"""Writes docs/reference/openai.md, and with it the page of every other protocol: parameters, proved requirements.
 
 Usage: python -m tests.clients.reference
 """
 
 from __future__ import annotations
 
+import importlib
 import inspect
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from tests.clients import test_openai_errors, test_openai_requirements, test_openai_routes
 from tests.clients.conftest import Requirement
 
 from catena.reach.gateway.protocols.openai import fields
+from catena.reach.gateway.wire import Field
 
 SUITE = (test_openai_requirements, test_openai_routes, test_openai_errors)
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "openai.md"
@@ -49,28 +53,35 @@ good as leaving a parameter out.
 
 def page() -> str:
     """The whole page."""
-    parts = [HEAD]
-    for route, table in fields.TABLES.items():
-        parts.append(f"\n## {route}\n\n| parameter | | |\n|---|---|---|")
-        for name, field in table.items():
-            harmless = [value for value in field.harmless if value not in ("", {}, [])]
-            note = field.note + (
-                f"; without effect: {', '.join(_shown(value) for value in harmless)}" if harmless else ""
-            )
-            parts.append(f"| `{name}` | {WORDS[field.treatment]} | {note} |")
+    parts = [HEAD, *parameters(fields.TABLES)]
     rows = requirements()
     parts.append(
         f"\n## Requirements\n\nThe official Python client proves these {len(rows)} against a running gateway.\n"
     )
-    parts.append("| id | topic | what must hold | test |\n|---|---|---|---|")
-    parts += [f"| {row.id} | {row.topic} | {row.sentence} | `{test}` |" for row, test in rows]
-    return "\n".join(parts) + "\n"
+    return "\n".join([*parts, *proofs(rows)]) + "\n"
 
 
 def requirements() -> list[tuple[Requirement, str]]:
-    """Every requirement with the name of its test, in the order of the files."""
+    """Every requirement of this page."""
+    return proved(SUITE)
+
+
+def parameters(tables: Mapping[str, Mapping[str, Field]]) -> list[str]:
+    """A section per table: each parameter, what becomes of it, and which values pass without effect."""
+    parts: list[str] = []
+    for title, table in tables.items():
+        parts.append(f"\n## {title}\n\n| parameter | | |\n|---|---|---|")
+        for name, field in table.items():
+            harmless = [_shown(value) for value in field.harmless if value not in ("", {}, [])]
+            note = field.note + (f"; without effect: {', '.join(harmless)}" if harmless else "")
+            parts.append(f"| `{name}` | {WORDS[field.treatment]} | {note} |")
+    return parts
+
+
+def proved(suite: Iterable[ModuleType]) -> list[tuple[Requirement, str]]:
+    """Every requirement that the tests of `suite` prove, with the name of its test, by id."""
     found: list[tuple[Requirement, str]] = []
-    for module in SUITE:
+    for module in suite:
         for name, test in inspect.getmembers(module, inspect.isfunction):
             row = getattr(test, "requirement", None)
             if isinstance(row, Requirement) and test.__module__ == module.__name__:
@@ -78,10 +89,26 @@ def requirements() -> list[tuple[Requirement, str]]:
     return sorted(found, key=lambda pair: pair[0].id)
 
 
+def proofs(rows: list[tuple[Requirement, str]]) -> list[str]:
+    """The table of requirements."""
+    head = "| id | topic | what must hold | test |\n|---|---|---|---|"
+    return [head, *[f"| {row.id} | {row.topic} | {row.sentence} | `{test}` |" for row, test in rows]]
+
+
+def pages() -> dict[Path, str]:
+    """Every page of this kind: this one, and that of each client's folder with a `reference` of its own."""
+    found = {PAGE: page()}
+    for path in sorted(Path(__file__).parent.glob("*/reference.py")):
+        other: Any = importlib.import_module(f"tests.clients.{path.parent.name}.reference")
+        found[other.PAGE] = other.page()
+    return found
+
+
 def _shown(value: Any) -> str:
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 if __name__ == "__main__":
-    PAGE.parent.mkdir(parents=True, exist_ok=True)
-    PAGE.write_text(page())
+    for place, text in pages().items():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)

@@ -275,7 +275,7 @@ def quick_door(script: list[Event]) -> Door:
     return Door(app, played, Access(Memory()), Log())
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(scripts(), st.booleans())
 def test_whatever_the_model_does_the_stream_is_well_formed_and_says_what_the_answer_says(
     script: list[Event], is_hidden: bool
@@ -293,7 +293,7 @@ def test_whatever_the_model_does_the_stream_is_well_formed_and_says_what_the_ans
     assert len([block for block in whole["content"] if block["type"] == "tool_use"]) == len(calls)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(OBJECTS, st.data())
 def test_what_stands_of_cut_json_is_what_the_official_client_reads(value: Any, data: st.DataObject) -> None:
     from jiter import from_json

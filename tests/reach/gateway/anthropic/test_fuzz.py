@@ -24,7 +24,7 @@ from catena.reach.gateway.application import create
 from catena.reach.gateway.protocols.anthropic import fields
 
 PATHS = ("/v1/messages", "/v1/messages/count_tokens")
-NUM_BODIES = 3000
+NUM_BODIES = 2000
 KINDS = frozenset(
     [
         "invalid_request_error",
@@ -169,7 +169,7 @@ LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) 
 ANYTHING = st.recursive(
     LEAVES, lambda one: st.lists(one, max_size=3) | st.dictionaries(st.text(max_size=9), one, max_size=3), max_leaves=6
 )
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def ask(raw: bytes, **headers: str) -> Any:

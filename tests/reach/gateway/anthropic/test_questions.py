@@ -364,7 +364,7 @@ async def test_what_is_not_honoured_is_named_once_in_the_warning(door: Door) -> 
 
 
 async def test_the_version_is_accepted_when_known_and_warned_about_when_not(door: Door) -> None:
-    for headers in ({}, VERSION):
+    for headers in ({}, VERSION, {"anthropic-version": "2026-10-21"}):
         assert "catena-warning" not in (await door.post(PATH, ASK, headers=headers)).headers
     for version in ("2023-01-01", "2099-01-01", "é"):
         response = await door.post(PATH, ASK, headers={"anthropic-version": version})

@@ -43,9 +43,9 @@ PROMPT: Table = {
 MESSAGE: Table = {
     **PROMPT,
     "max_tokens": _honoured("1 or more; when it exceeds what the prompt leaves of the context, the answer ends there"),
-    "temperature": _honoured("0 to 1; 0 is greedy"),
-    "top_p": _honoured("above 0, to 1"),
-    "top_k": _honoured("whole number, 0 means all"),
+    "temperature": _honoured("0 to 1; 0 is greedy; also in version 2026-10-21, which refuses it in the original"),
+    "top_p": _honoured("above 0, to 1; likewise"),
+    "top_k": _honoured("whole number, 0 means all; likewise"),
     "stop_sequences": _honoured("up to 16 texts; the one that ended the answer is its stop_sequence"),
     "stream": _honoured("server-sent events"),
     "metadata": _ignored("the caller is known by its API key, and nothing of a request is stored", {}),
@@ -213,8 +213,9 @@ BETAS: Table = {
 }
 
 VERSIONS: Table = {
-    "2023-06-01": _honoured("the version of this page"),
-    "2023-01-01": _ignored("the answer is that of 2023-06-01"),
+    "2026-10-21": _honoured("sent by the official clients since Python 2 and TypeScript 1"),
+    "2023-06-01": _honoured("sent by older clients"),
+    "2023-01-01": _ignored("its streams had another form"),
 }
 
 

@@ -10,6 +10,7 @@ from catena.reach.gateway.protocols.anthropic import fields
 
 VERSION_HEADER = "anthropic-version"
 BETA_HEADER = "anthropic-beta"
+NEWEST = "2026-10-21"
 MAX_BETAS = 64
 _DATE = re.compile(r"-(?:\d{4}-\d\d-\d\d|\d{8})$")
 
@@ -19,10 +20,10 @@ def check_headers(exchange: Exchange) -> None:
 
     A request without a version is answered too, as many programs written by hand send none.
     """
-    version = exchange.headers.get(VERSION_HEADER, "2023-06-01")
+    version = exchange.headers.get(VERSION_HEADER, NEWEST)
     known = fields.VERSIONS.get(version)
     if known is None or known.treatment != "honoured":
-        exchange.warnings.append(f"anthropic-version {_shown(version)} ignored: the answer is that of 2023-06-01")
+        exchange.warnings.append(f"anthropic-version {_shown(version)} ignored: the answer is that of {NEWEST}")
     for name in exchange.headers.get(BETA_HEADER, "").split(",")[:MAX_BETAS]:
         _check_beta(name.strip(), exchange.warnings)
 
