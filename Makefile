@@ -2,7 +2,7 @@
 # `make run ARGS=--once` ends after the answer; `make test ARGS=tests/store` runs some tests; PYTHON=... chooses a Python.
 
 VENV := .venv/bin
-BENCHES := start setup audit store serving soak kill leases engines
+BENCHES := start setup audit store serving soak kill leases engines predict
 
 .PHONY: run test lint bench docs
 .NOTPARALLEL:
@@ -25,7 +25,6 @@ bench: .venv/.ready-dev
 docs: .venv/.ready-dev
 	$(VENV)/python -m tests.rules.tree
 	$(VENV)/python -m tests.clients.reference
-	$(VENV)/python -m tests.clients.triton.reference
 
 .venv/.ready: requirements.txt pyproject.toml
 	sh setup/environment.sh $@ requirements.txt

@@ -1,15 +1,14 @@
 """Writes docs/protocols/open_inference.md: what becomes of every field, and the requirements that tests prove.
 
-Usage: python -m tests.clients.triton.reference
+Usage: python -m tests.clients.reference, which writes the pages of all protocols.
 """
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 
 from tests.clients.conftest import Requirement
-from tests.clients.reference import WORDS
+from tests.clients.reference import parameters, proofs, proved
 from tests.clients.triton import test_infer, test_server
 
 from catena.reach.gateway.protocols import open_inference
@@ -21,8 +20,8 @@ PAGE = Path(__file__).parents[3] / "docs" / "protocols" / "open_inference.md"
 HEAD = """\
 # The Open Inference Protocol, version 2
 
-Made by `python -m tests.clients.triton.reference` from the tables in the code and from the tests; a test keeps it
-current. [How to use it](../guides/predict.md). Point a client at `127.0.0.1:7411`.
+Made by `python -m tests.clients.reference` from the tables in the code and from the tests; a test keeps it current.
+[How to use it](../guides/predict.md). Point a client at `127.0.0.1:7411`.
 
 ## Addresses
 
@@ -61,29 +60,13 @@ def page() -> str:
     for route in open_inference.routes:
         if "{version}" not in route.pattern:
             parts.append(f"| {route.method} | `{route.pattern}` | {route.scope or 'none'} |")
-    parts.append(MIDDLE)
-    for place, table in fields.TABLES.items():
-        parts.append(f"\n## {place}\n\n| field | | |\n|---|---|---|")
-        parts += [f"| `{name}` | {WORDS[field.treatment]} | {field.note} |" for name, field in table.items()]
+    parts += [MIDDLE, *parameters(fields.TABLES)]
     rows = requirements()
     parts.append(f"\n## Requirements\n\n{len(rows)}, proved against a running gateway by the official Triton client")
     parts.append("(`tritonclient.http`), or by plain HTTP where it has no method.\n")
-    parts.append("| id | topic | what must hold | test |\n|---|---|---|---|")
-    parts += [f"| {row.id} | {row.topic} | {row.sentence} | `{test}` |" for row, test in rows]
-    return "\n".join(parts) + "\n"
+    return "\n".join([*parts, *proofs(rows)]) + "\n"
 
 
 def requirements() -> list[tuple[Requirement, str]]:
-    """Every requirement with the name of its test, by id."""
-    found: list[tuple[Requirement, str]] = []
-    for module in SUITE:
-        for name, test in inspect.getmembers(module, inspect.isfunction):
-            row = getattr(test, "requirement", None)
-            if isinstance(row, Requirement) and test.__module__ == module.__name__:
-                found.append((row, name))
-    return sorted(found, key=lambda pair: pair[0].id)
-
-
-if __name__ == "__main__":
-    PAGE.parent.mkdir(parents=True, exist_ok=True)
-    PAGE.write_text(page())
+    """Every requirement of this page."""
+    return proved(SUITE)

@@ -6,7 +6,7 @@ from tests.clients.triton.reference import PAGE, SUITE, page, requirements
 
 
 def test_the_page_is_current() -> None:
-    assert PAGE.read_text() == page(), "run: python -m tests.clients.triton.reference"
+    assert PAGE.read_text() == page(), "run: make docs"
 
 
 def test_there_are_at_least_forty_requirements_with_ids_of_their_own() -> None:
