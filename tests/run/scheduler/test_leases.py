@@ -292,6 +292,8 @@ async def test_other_adapters_make_another_session(engine: FakeEngine, opened: C
     lora = make_model("lora")
     async with opened(engine) as (_, requests):
         await requests.ask("plain", M)
+        # One after the other: each chooses its engine in a thread.
+        await until(lambda: "plain" in requests.running)
         await requests.ask("tuned", M, adapters=(lora,))
         await until(lambda: len(requests.running) == 2)
         assert [placement.adapters for placement in engine.placements] == [(), (lora,)]
