@@ -20,7 +20,8 @@ CatenaError
 ├── ResourceError         out_of_resources     memory, disk or device space is missing
 ├── MissingExtraError     missing_extra        an optional dependency is not installed
 ├── EngineError           engine_failed        an engine broke on a valid request
-└── NetworkError          network              a peer could not be reached or broke off
+├── NetworkError          network              a peer could not be reached or broke off
+└── ProviderError         provider_refused     a provider refused the gateway's own key or account
 """
 
 from __future__ import annotations
@@ -147,6 +148,12 @@ class NetworkError(CatenaError):
     code = "network"
 
 
+class ProviderError(CatenaError):
+    """For whoever runs the gateway to mend: the caller's own key has nothing to do with it."""
+
+    code = "provider_refused"
+
+
 def leaves(error: BaseException) -> list[BaseException]:
     """The errors that `error` is made of: itself, or what a group holds, however deep, in order."""
     if isinstance(error, BaseExceptionGroup):
@@ -176,6 +183,7 @@ HTTP_STATUS: dict[str, int] = {
     "missing_extra": 501,
     "engine_failed": 500,
     "network": 502,
+    "provider_refused": 502,
 }
 
 EXIT_CODE: dict[str, int] = {
@@ -200,4 +208,5 @@ EXIT_CODE: dict[str, int] = {
     "missing_extra": 69,
     "engine_failed": 70,
     "network": 68,
+    "provider_refused": 78,
 }
