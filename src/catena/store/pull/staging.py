@@ -22,6 +22,14 @@ class Staged(Struct, frozen=True):
     seal: Seal
 
 
+class Unpacked(Struct, frozen=True):
+    """The staged files that came in one package, and the digest and size in bytes of that package."""
+
+    files: list[Staged]
+    digest: str
+    size_bytes: int
+
+
 def stage(role: str, name: str, draft: Path, digest: str, how: How) -> Staged:
     """Seal a draft whose whole content is known to have this digest."""
     descriptor = os.open(draft, os.O_RDONLY)

@@ -10,15 +10,13 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from msgspec import Struct
-
 from catena.core.errors import FormatError, IntegrityError, TooLargeError
 from catena.core.settings import StoreSettings
 from catena.store import seals
 from catena.store.blobs import open_regular
 from catena.store.offers import InnerFile, Offer
 from catena.store.pull import pip
-from catena.store.pull.staging import Staged, stage
+from catena.store.pull.staging import Staged, Unpacked, stage
 from catena.store.rows import Progress, Report
 
 PIECE_BYTES = 1 << 20
@@ -29,14 +27,6 @@ _READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _END = struct.Struct("<4sHHHHIIH")
 _MAX_COMMENT = 65_535
 _MAX_DIRECTORY_BYTES = 64 << 20
-
-
-class Unpacked(Struct, frozen=True):
-    """The staged files of an offer, and the digest and size in bytes of the wheel they came in."""
-
-    files: list[Staged]
-    digest: str
-    size_bytes: int
 
 
 def fetch(offer: Offer, folder: Path, settings: StoreSettings, report: Report) -> Unpacked:
