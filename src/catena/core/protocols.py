@@ -11,7 +11,19 @@ from typing import Protocol, runtime_checkable
 from msgspec import Struct
 
 from catena.core.manifest import StoredModel
-from catena.core.messages import Embedded, EmbedRequest, Event, GenerateRequest, Prediction, PredictRequest
+from catena.core.messages import (
+    Embedded,
+    EmbedRequest,
+    Event,
+    GenerateRequest,
+    Listened,
+    Prediction,
+    PredictRequest,
+    Reranked,
+    RerankRequest,
+    Segment,
+    TranscribeRequest,
+)
 
 
 class Placement(Struct, frozen=True):
@@ -90,6 +102,30 @@ class Embedder(Protocol):
     async def embed(self, request: EmbedRequest, /) -> Embedded:
         """One vector per input. Raises ContextError for an input longer than the model reads, UnsupportedError for
         dimensions it was not trained for."""
+        ...
+
+
+@runtime_checkable
+class Reranker(Protocol):
+    """A session that puts texts in order."""
+
+    async def rerank(self, request: RerankRequest, /) -> Reranked:
+        """One score per document. Raises ContextError for a query and document that are too long and must not be cut,
+        or for a query that leaves no room for a document."""
+        ...
+
+
+@runtime_checkable
+class Transcriber(Protocol):
+    """A session that writes down speech."""
+
+    def transcribe(self, request: TranscribeRequest, /) -> AsyncGenerator[Event | Segment | Listened]:
+        """Events in the order of core.messages.transcribe.
+
+        Closing the generator, or cancelling the task that waits on it, stops the work within one token. Raises
+        InputError for bytes that are no audio, TooLargeError for more than the request's `max_s`, UnsupportedError for
+        a language that the model does not write, EngineError when the engine broke.
+        """
         ...
 
 

@@ -33,6 +33,8 @@ from catena.core.messages.events import (
 )
 from catena.core.messages.predict import Prediction, PredictRequest, Tensor
 from catena.core.messages.reply import Choice, Reply, canonical_bytes, collect
+from catena.core.messages.rerank import Reranked, RerankRequest
+from catena.core.messages.transcribe import Listened, Segment, TranscribeRequest
 
 __all__ = [
     "Audio",
@@ -49,6 +51,7 @@ __all__ = [
     "Finished",
     "GenerateRequest",
     "Image",
+    "Listened",
     "Message",
     "Opened",
     "Outcome",
@@ -58,8 +61,11 @@ __all__ = [
     "Prediction",
     "Progress",
     "Reply",
+    "RerankRequest",
+    "Reranked",
     "Role",
     "Sampling",
+    "Segment",
     "Tensor",
     "Text",
     "Timings",
@@ -69,6 +75,7 @@ __all__ = [
     "ToolCallDelta",
     "ToolChoice",
     "TopLogprob",
+    "TranscribeRequest",
     "Usage",
     "canonical_bytes",
     "collect",
