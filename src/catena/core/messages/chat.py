@@ -41,7 +41,10 @@ class ToolCall(Struct, frozen=True):
 
 
 class Message(Struct, frozen=True):
-    """One turn of a conversation. `tool_call_id` is set on role `tool` only, `tool_calls` on `assistant` only."""
+    """One turn of a conversation. `tool_call_id` is set on role `tool` only, `tool_calls` on `assistant` only.
+
+    `seals` came with the answer that this turn repeats (see Delta): only their maker reads them.
+    """
 
     role: Role
     parts: tuple[Part, ...] = ()
@@ -49,6 +52,7 @@ class Message(Struct, frozen=True):
     tool_call_id: str | None = None
     name: str | None = None
     reasoning: str = ""
+    seals: tuple[str, ...] = ()
 
 
 class Tool(Struct, frozen=True):

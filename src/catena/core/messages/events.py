@@ -31,12 +31,16 @@ class TokenLogprob(Struct, frozen=True):
 
 
 class Delta(Struct, frozen=True, tag="delta"):
-    """More text of choice `choice`: of the answer (`text`) or of the reasoning before it (`reasoning`)."""
+    """More text of choice `choice`: of the answer (`text`) or of the reasoning before it (`reasoning`).
+
+    `seal` is what the maker of an answer wants back with it, unchanged, to go on from its own reasoning; opaque.
+    """
 
     choice: int = 0
     text: str = ""
     reasoning: str = ""
     logprobs: tuple[TokenLogprob, ...] = ()
+    seal: str = ""
 
 
 class ToolCallDelta(Struct, frozen=True, tag="tool_call"):

@@ -30,6 +30,7 @@ class Choice(Struct, frozen=True):
     tool_calls: tuple[ToolCall, ...] = ()
     reason: FinishReason | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
+    seals: tuple[str, ...] = ()
 
 
 class Reply(Struct, frozen=True):
@@ -48,12 +49,13 @@ class _Growing:
         self.reasoning: list[str] = []
         self.calls: dict[int, tuple[str, str, list[str]]] = {}
         self.logprobs: list[TokenLogprob] = []
+        self.seals: list[str] = []
         self.reason: FinishReason | None = None
 
     def frozen(self) -> Choice:
         calls = tuple(ToolCall(id, name, "".join(parts)) for _, (id, name, parts) in sorted(self.calls.items()))
         text, reasoning = "".join(self.text), "".join(self.reasoning)
-        return Choice(text, reasoning, calls, self.reason, tuple(self.logprobs))
+        return Choice(text, reasoning, calls, self.reason, tuple(self.logprobs), tuple(self.seals))
 
 
 class Collector:
@@ -74,6 +76,8 @@ class Collector:
                     choice.reasoning.append(event.reasoning)
                 if event.logprobs:
                     choice.logprobs.extend(event.logprobs)
+                if event.seal:
+                    choice.seals.append(event.seal)
             case ToolCallDelta():
                 calls = self._choice(event.choice).calls
                 if event.index not in calls:
