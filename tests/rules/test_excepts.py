@@ -15,6 +15,7 @@ from tests.rules.reading import Module, everything, package
 LISTED = {
     "cli/serving.py gateway": "raised again once the tasks that serve have ended, which would wrap it",
     "reach/gateway/application.py _serve": "the door: whatever breaks behind it becomes an answer",
+    "reach/gateway/background.py _run": "a piece of work of its own: a bug in it must not end the others",
     "run/scheduler/loading.py bring": "its own task: whatever an engine raises is told to all who wait",
     "run/scheduler/occupancy.py close": "an engine that closes badly must not keep its memory counted",
 }

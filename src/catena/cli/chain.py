@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 from catena.core import config, registry
 from catena.core.manifest import StoredModel
-from catena.core.settings import Settings
+from catena.core.settings import ReachSettings, Settings
 from catena.reach.access import Access
+from catena.reach.archive import Archive
 from catena.reach.gateway.application import Gateway, create
 from catena.reach.router import Router
 from catena.reach.ticket import Caller
@@ -20,9 +21,12 @@ from catena.run import devices
 from catena.run.scheduler import Scheduler
 from catena.run.scheduler.status import SessionStatus
 from catena.store import Row, Store
+from catena.store.database import Database
 from catena.watch import proof
 from catena.watch.keys import Signer
 from catena.watch.log import AuditLog, AuditReader
+
+ARCHIVE_NAME = "responses.db"
 
 
 class Chain(NamedTuple):
@@ -36,6 +40,7 @@ class Chain(NamedTuple):
     scheduler: Scheduler
     router: Router
     guests: dict[str, StoredModel]
+    archive: Archive
 
     def models(self) -> list[Row]:
         """Everything that can be asked: the store's models and the guests."""
@@ -65,6 +70,7 @@ class Chain(NamedTuple):
             shelf=self.store,
             intake=self.store,
             sessions=Sessions(self.router, self.scheduler),
+            archive=self.archive,
         )
 
 
@@ -96,16 +102,20 @@ async def open_chain(*, flags: Mapping[str, Any] | None = None, with_echo: bool 
     store = Store.open(home, settings.store, signer)
     try:
         log = await AuditLog.open(home / "audit", signer, batch_records=settings.watch.batch_records)
+        archive = _archive(home, settings.reach)
         try:
+            if (home / ARCHIVE_NAME).exists():
+                archive.recover()
             names = registry.names("engines")
             engines = registry.Made("engines", ["echo", *names] if with_echo else names)
             guests = _guests() if with_echo else {}
             async with Scheduler(engines, settings.run, home) as scheduler:
                 default = settings.reach.default_model
                 router = Router(store, scheduler, log, signer, guests, default_model=default)
-                yield Chain(home, settings, signer, store, log, scheduler, router, guests)
+                yield Chain(home, settings, signer, store, log, scheduler, router, guests, archive)
         finally:
             await log.close()
+            archive.close()
     finally:
         store.close()
 
@@ -127,6 +137,13 @@ def tracing(receipt: str, *, is_full: bool = False) -> Trace:
     reader = AuditReader.open(home / "audit")
     with open_store() as store:
         return trace(receipt, reader, store, proof.checker(Signer.open(home).verifier_key), is_full=is_full)
+
+
+def _archive(home: Path, settings: ReachSettings) -> Archive:
+    """Where answers are kept for their callers; its file is made with the first of them."""
+    return Archive(
+        lambda: Database(home / ARCHIVE_NAME), keep_s=settings.responses_keep_s, max_bytes=settings.responses_bytes
+    )
 
 
 def _guests() -> dict[str, StoredModel]:

@@ -40,7 +40,12 @@ class RunSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ReachSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """[reach] The door: where it listens, who may come in, and how much of everything is allowed."""
+    """[reach] The door: where it listens, who may come in, and how much of everything is allowed.
+
+    Answers that callers want kept stay for `responses_keep_s` (0: none is kept), of each key the newest that fit in
+    `responses_bytes`. Each key may have `background_limit` pieces of work in the background, which end after
+    `background_timeout_s`.
+    """
 
     host: str = "127.0.0.1"
     port: Port = 7411
@@ -57,6 +62,10 @@ class ReachSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ping_s: Annotated[float, Meta(gt=0)] = 5.0
     drain_s: Seconds = 30.0
     max_connections: Count = 1024
+    responses_keep_s: Seconds = 2_592_000.0
+    responses_bytes: Count = 256 << 20
+    background_limit: Count = 16
+    background_timeout_s: Seconds = 3600.0
 
 
 class WatchSettings(Struct, frozen=True, forbid_unknown_fields=True):

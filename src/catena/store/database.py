@@ -1,4 +1,4 @@
-"""The state folder's one SQLite database: WAL mode, every commit durable, shared by processes and threads."""
+"""An SQLite database of the state folder: WAL mode, every commit durable, shared by processes and threads."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Database:
     def __init__(self, path: Path) -> None:
         self._lock = threading.RLock()
         self._paths = (path, path.with_name(f"{path.name}-wal"))
-        with _told():
+        with self._told():
             self._connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
-            with _told():
+            with self._told():
                 path.chmod(0o600)
                 self._execute("PRAGMA journal_mode = WAL")
                 self._execute("PRAGMA synchronous = FULL")
@@ -70,18 +70,18 @@ class Database:
 
     def read(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query."""
-        with self._lock, _told():
+        with self._lock, self._told():
             return self._execute(statement, values).fetchall()
 
     def write(self, statement: str, values: Sequence[Any] = ()) -> int:
         """Run one statement durably; the number of rows it changed."""
-        with self._lock, _told():
+        with self._lock, self._told():
             return self._execute(statement, values).rowcount
 
     @contextmanager
     def transaction(self) -> Generator[sqlite3.Connection]:
         """Everything inside becomes durable together, or not at all."""
-        with self._lock, _told():
+        with self._lock, self._told():
             self._execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -102,21 +102,21 @@ class Database:
                     raise
             time.sleep(_POLL_S)
 
-
-@contextmanager
-def _told() -> Generator[None]:
-    """Say in Catena's words what SQLite complains of."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in _BUSY:
-            raise BusyError("another process holds the database", retry_after_s=BUSY_S) from error
-        if code in _DAMAGED:
-            raise IntegrityError("catena.db is damaged", hint="restore it from a backup of CATENA_HOME") from error
-        if code in _REFUSED:
-            raise ResourceError(
-                f"catena.db cannot be read or written: {error}",
-                hint="free space on, or remount, the disk that holds CATENA_HOME",
-            ) from error
-        raise
+    @contextmanager
+    def _told(self) -> Generator[None]:
+        """Say in Catena's words what SQLite complains of."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            name = self._paths[0].name
+            if code in _BUSY:
+                raise BusyError("another process holds the database", retry_after_s=BUSY_S) from error
+            if code in _DAMAGED:
+                raise IntegrityError(f"{name} is damaged", hint="restore it from a backup of CATENA_HOME") from error
+            if code in _REFUSED:
+                raise ResourceError(
+                    f"{name} cannot be read or written: {error}",
+                    hint="free space on, or remount, the disk that holds CATENA_HOME",
+                ) from error
+            raise

@@ -6,7 +6,7 @@ Knows no protocol: a Renderer turns events into bytes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -135,8 +135,13 @@ async def whole(
     return accepted, reply
 
 
-async def stream(exchange: Exchange, request: GenerateRequest, renderer: Renderer) -> None:
-    """Send the answer as it is computed. The end is sent only after the record was closed.
+async def stream(
+    exchange: Exchange,
+    request: GenerateRequest,
+    renderer: Renderer,
+    settle: Callable[[], Awaitable[None]] | None = None,
+) -> None:
+    """Send the answer as it is computed. The end is sent only after the record was closed, and `settle` has ended.
 
     Errors before the head was sent are raised for a plain answer; later ones become the stream's last event.
     """
@@ -160,6 +165,8 @@ async def stream(exchange: Exchange, request: GenerateRequest, renderer: Rendere
         await relay.run()
         if mailbox.error is not None:
             raise mailbox.error
+        if settle is not None:
+            await settle()
         await exchange.finish(renderer.end())
 
 

@@ -13,7 +13,9 @@ from catena.core import registry
 from catena.core.errors import CancelledError, CatenaError, ExpiredError, ForbiddenError, leaves
 from catena.core.settings import ReachSettings
 from catena.reach.access import Access
+from catena.reach.archive import Archive
 from catena.reach.gateway import health, telemetry
+from catena.reach.gateway.background import Background
 from catena.reach.gateway.console.routes import routes as console_routes
 from catena.reach.gateway.exchange import CLOSE, Exchange, Receive, Scope, Send
 from catena.reach.gateway.failures import HttpError, describe, internal
@@ -24,6 +26,7 @@ from catena.reach.gateway.services import Intake, Listed, Reach, Reader, Service
 
 log = logging.getLogger("catena.reach.gateway")
 STOPPING = "the gateway is shutting down"
+SWEEP_S = 60.0
 
 
 def create(
@@ -40,17 +43,31 @@ def create(
     shelf: Shelf | None = None,
     intake: Intake | None = None,
     sessions: Sessions | None = None,
+    archive: Archive | None = None,
     routes: Iterable[Route] = (),
 ) -> Gateway:
     """The gateway over `router`, with every registered protocol and, beside them, `routes`.
 
     `models` lists what can be asked; `status`, `reader`, `trace`, `verifier_key` and `salt` serve /catena/v1; `shelf`,
-    `intake` and `sessions` serve the protocols that manage models.
+    `intake` and `sessions` serve the protocols that manage models; `archive` keeps answers for their callers.
     Raises ConfigError when it is to listen beyond loopback and no API key exists.
     """
     access.check_listening(settings.host)
     services = Services(
-        router, settings, access, models, status, reader, trace, verifier_key, salt, shelf, intake, sessions
+        router,
+        settings,
+        access,
+        models,
+        status,
+        reader,
+        trace,
+        verifier_key,
+        salt,
+        shelf,
+        intake,
+        sessions,
+        archive,
+        Background(settings.background_limit),
     )
     found: list[Route] = [*health.routes, *console_routes(NATIVE), *routes]
     for name in registry.names("protocols"):
@@ -80,15 +97,24 @@ class Gateway:
         self.is_ready = False
 
     async def idle(self) -> None:
-        """Return when no request is running."""
-        while self._running:
-            self._idle = anyio.Event()
-            await self._idle.wait()
+        """Return when no request is running, and nothing in the background."""
+        while self._running or self.services.background.works:
+            await self.services.background.idle()
+            if self._running:
+                self._idle = anyio.Event()
+                await self._idle.wait()
+
+    async def keep_house(self) -> None:
+        """Delete kept answers that are past their time, for as long as the gateway runs."""
+        while self.services.archive is not None:
+            await self.services.archive.sweep()
+            await anyio.sleep(SWEEP_S)
 
     def stop(self) -> None:
         """Cancel what still runs: streams end with an error event, and their records are closed."""
         self.is_ready = False
         self._stopping = True
+        self.services.background.stop()
         for scope in self._running.values():
             scope.cancel()
 

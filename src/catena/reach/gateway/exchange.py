@@ -64,6 +64,8 @@ class Exchange:
         self.first_event_s: float | None = None
         self.usage: Usage | None = None
         self.model = ""
+        # Says in an open stream what went wrong, where its protocol must know for that what was sent before.
+        self.last_words: Callable[[Failure], bytes] | None = None
         self.limit: anyio.CancelScope | None = None  # ends this request; work with a time limit of its own may lift it
         self._receive = receive
         self._send = send
@@ -157,7 +159,7 @@ class Exchange:
         if self.is_finished or self.is_gone:
             return
         if self.status:
-            await self.finish(dialect.event(failure))
+            await self.finish((self.last_words or dialect.event)(failure))
         else:
             headers = (*failure.headers, (dialect.id_header, self.request_id))
             await self.answer(failure.status, dialect.body(failure), dialect.content_type, headers)

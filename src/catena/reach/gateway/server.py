@@ -89,8 +89,9 @@ async def listening(app: Gateway, settings: ReachSettings) -> AsyncGenerator[Lis
     port = server.sockets[0].getsockname()[1]
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     running = Listening(app, limits, server, f"http://{host}:{port}")
-    async with anyio.create_task_group() as group:
+    async with app.services.background.running(), anyio.create_task_group() as group:
         group.start_soon(_keep_date, limits)
+        group.start_soon(app.keep_house)
         try:
             yield running
         finally:

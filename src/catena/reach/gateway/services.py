@@ -12,6 +12,8 @@ from catena.core.manifest import Manifest, StoredModel
 from catena.core.messages import Closed, EmbedRequest, GenerateRequest, Opened, PredictRequest
 from catena.core.settings import ReachSettings
 from catena.reach.access import Access
+from catena.reach.archive import Archive
+from catena.reach.gateway.background import Background
 from catena.reach.ticket import Caller
 
 if TYPE_CHECKING:
@@ -127,3 +129,5 @@ class Services(Struct, frozen=True):
     shelf: Shelf | None = None
     intake: Intake | None = None
     sessions: Sessions | None = None
+    archive: Archive | None = None
+    background: Background = Background(0)
