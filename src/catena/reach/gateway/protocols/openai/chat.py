@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -15,12 +14,10 @@ from catena.reach.gateway.protocols.openai import fields, parameters
 from catena.reach.gateway.protocols.openai.chat_form import ChatRenderer, chat_completion
 from catena.reach.gateway.protocols.openai.messages import Turn, messages
 from catena.reach.gateway.protocols.openai.naming import Naming
+from catena.reach.gateway.protocols.openai.tools import Function, check_output, choice_of, named, tools_of
 from catena.reach.gateway.schemas import schema_output
 from catena.reach.gateway.wire import check_fields, convert, read_json
 from catena.reach.ticket import Caller
-
-MAX_TOOLS = 128
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class FunctionWire(Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,7 +73,7 @@ class ChatWire(parameters.Common, frozen=True, kw_only=True):
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     response_format: FormatWire | None = None
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    reasoning_effort: parameters.Effort | None = None
     chat_template_kwargs: TemplateWire | None = None
 
 
@@ -107,8 +104,7 @@ def to_request(wire: ChatWire, warnings: list[str]) -> ChatRequest:
     output = parameters.grammar_output(wire, _output(wire.response_format))
     tools = _tools(wire.tools or [])
     choice = _choice(wire.tool_choice, tools)
-    if tools and choice.mode != "none" and output.kind != "text":
-        raise UnsupportedError("tools and an output format exclude one another here", param="response_format")
+    check_output(tools, choice, output, "response_format")
     return ChatRequest(
         model=wire.model,
         messages=messages(wire.messages),
@@ -144,11 +140,7 @@ def _logprobs(wire: ChatWire) -> int | None:
 def _think(wire: ChatWire, warnings: list[str]) -> bool | None:
     if wire.chat_template_kwargs is not None and wire.chat_template_kwargs.enable_thinking is not None:
         return wire.chat_template_kwargs.enable_thinking
-    if wire.reasoning_effort is None:
-        return None
-    if wire.reasoning_effort != "none":
-        warnings.append("reasoning_effort honoured only as on or off: the engine knows no degrees")
-    return wire.reasoning_effort != "none"
+    return parameters.think(wire.reasoning_effort, "reasoning_effort", warnings)
 
 
 def _output(wire: FormatWire | None) -> OutputFormat:
@@ -170,9 +162,7 @@ def _output(wire: FormatWire | None) -> OutputFormat:
 
 
 def _tools(wires: list[ToolWire]) -> tuple[Tool, ...]:
-    if len(wires) > MAX_TOOLS:
-        raise InputError(f"at most {MAX_TOOLS} tools", param="tools")
-    found: dict[str, Tool] = {}
+    functions: list[tuple[str, Function]] = []
     for index, wire in enumerate(wires):
         where = f"tools[{index}]"
         if wire.type != "function":
@@ -180,34 +170,16 @@ def _tools(wires: list[ToolWire]) -> tuple[Tool, ...]:
         function = wire.function
         if function is None:
             raise InputError(f"{where}: function is missing", param=f"{where}.function")
-        if not _NAME.fullmatch(function.name):
-            raise InputError(f"{where}: a name has 1 to 64 letters, digits, _ or -", param=f"{where}.function.name")
-        if function.name in found:
-            raise InputError(f"{where}: two tools have this name", param=f"{where}.function.name")
-        schema = function.parameters or {"type": "object", "properties": {}}
-        if schema.get("type", "object") != "object":
-            raise InputError(
-                f"{where}: parameters must be a schema of type object", param=f"{where}.function.parameters"
-            )
-        found[function.name] = Tool(function.name, function.description or "", schema, bool(function.strict))
-    return tuple(found.values())
+        found = Function(function.name, function.description, function.parameters, function.strict)
+        functions.append((f"{where}.function", found))
+    return tools_of(functions)
 
 
 def _choice(wire: str | NamedTool | None, tools: tuple[Tool, ...]) -> ToolChoice:
     match wire:
-        case None:
-            return ToolChoice()
-        case "none":
-            return ToolChoice("none")
-        case "auto":
-            return ToolChoice("auto")
-        case "required":
-            if not tools:
-                raise InputError("tool_choice required needs tools", param="tool_choice")
-            return ToolChoice("required")
         case NamedTool(type="function", function=NamedFunction(name=name)):
-            if name not in {tool.name for tool in tools}:
-                raise InputError("tool_choice names a function that is not among tools", param="tool_choice")
-            return ToolChoice("named", name)
-        case _:
+            return named(name, tools)
+        case NamedTool():
             raise UnsupportedError("tool_choice takes none, auto, required or one function", param="tool_choice")
+        case _:
+            return choice_of(wire, tools)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
 from catena.core.errors import InputError
@@ -12,6 +14,7 @@ MAX_CHOICES = 8
 MAX_TOP_LOGPROBS = 20
 MAX_BIASES = 1024
 MAX_SEED = (1 << 63) - 1
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 class StreamOptions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -111,12 +114,21 @@ def adapters(wire: Common) -> dict[str, float]:
     return dict(chosen)
 
 
-def grammar_output(wire: Common, other: OutputFormat) -> OutputFormat:
-    """`other`, or the grammar if one was given. Raises InputError if both were."""
+def think(effort: Effort | None, name: str, warnings: list[str]) -> bool | None:
+    """Whether to reason before the answer, from a degree of effort that the parameter `name` gives."""
+    if effort is None:
+        return None
+    if effort != "none":
+        warnings.append(f"{name} honoured only as on or off: the engine knows no degrees")
+    return effort != "none"
+
+
+def grammar_output(wire: Common, other: OutputFormat, rival: str = "response_format") -> OutputFormat:
+    """`other`, which the parameter `rival` gave, or the grammar if one was given. Raises InputError if both were."""
     if not wire.grammar:
         return other
     if other.kind != "text":
-        raise InputError("grammar and response_format exclude one another", param="grammar")
+        raise InputError(f"grammar and {rival} exclude one another", param="grammar")
     return OutputFormat("grammar", grammar=wire.grammar)
 
 
