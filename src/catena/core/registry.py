@@ -12,14 +12,19 @@ from catena.core.errors import NotFoundError
 
 
 class Room(NamedTuple):
-    """Where implementations of a seam live: a package, one module each, and the attribute each module exports."""
+    """Where implementations of a seam live: a package, one module each, and the attribute each module exports.
+
+    `besides` are modules of the package that implement nothing.
+    """
 
     package: str
     attribute: str
+    besides: frozenset[str] = frozenset()
 
 
 # Entry-point groups carry the same names with the prefix `catena.`, e.g. `catena.engines`.
 ROOMS: dict[str, Room] = {
+    "dialects": Room("catena.run.dialects", "dialect", frozenset({"dialect", "framing"})),
     "engines": Room("catena.run.engines", "Engine"),
     "protocols": Room("catena.reach.gateway.protocols", "routes"),
     "verbs": Room("catena.cli.verbs", "command"),
@@ -31,8 +36,9 @@ ON_REQUEST = frozenset({("engines", "echo")})
 
 def names(seam: str, *, all: bool = False) -> list[str]:
     """Names of every implementation of `seam`, inside and outside Catena, sorted. Imports none of them."""
-    inside = importlib.import_module(ROOMS[seam].package).__path__
-    found = {module.name for module in pkgutil.iter_modules(inside) if not module.name.startswith("_")}
+    room = ROOMS[seam]
+    inside = importlib.import_module(room.package).__path__
+    found = {module.name for module in pkgutil.iter_modules(inside) if not module.name.startswith("_")} - room.besides
     found |= {point.name for point in _outside(seam)}
     return sorted(name for name in found if all or (seam, name) not in ON_REQUEST)
 

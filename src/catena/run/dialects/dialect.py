@@ -5,8 +5,10 @@ Knows no network and no dialect. A dialect is one file that exports `dialect`.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Collection, Iterable, Mapping
+import struct
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Literal, Protocol, runtime_checkable
@@ -136,6 +138,18 @@ class Counting(Protocol):
         ...
 
 
+@runtime_checkable
+class Adaptable(Protocol):
+    """A dialect whose speakers differ; `known_quirks` are the words for how."""
+
+    @property
+    def known_quirks(self) -> frozenset[str]: ...
+
+    def adapted(self, quirks: Collection[str], /) -> Dialect:
+        """The dialect as one service speaks it."""
+        ...
+
+
 # Wishes that only colour an answer: a dialect that does not carry one says so in `Outgoing.lost`.
 COLOURS = (
     *("temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repeat_penalty", "seed"),
@@ -178,6 +192,24 @@ def malformed(dialect: str, what: str) -> NetworkError:
 def cut() -> NetworkError:
     """The error for a stream that ended before its answer did."""
     return NetworkError("the provider's answer was cut before its end", hint="ask again")
+
+
+def vectors(dialect: str, rows: Sequence[Sequence[float]], num_inputs: int) -> tuple[tuple[bytes, ...], int]:
+    """`rows` as Embedded has them (little-endian float32, of length 1) and their width.
+
+    Raises NetworkError unless there is one vector of one width for each input.
+    """
+    width = len(rows[0]) if rows else 0
+    if len(rows) != num_inputs or not width or any(len(row) != width for row in rows):
+        raise malformed(dialect, "not one vector of one width for each input")
+    packed: list[bytes] = []
+    for row in rows:
+        norm = math.sqrt(math.fsum(value * value for value in row))
+        if not math.isfinite(norm):
+            raise malformed(dialect, "a vector that is not finite")
+        scale = 1.0 if norm == 0 or abs(norm - 1) < 1e-3 else 1 / norm
+        packed.append(struct.pack(f"<{width}f", *(value * scale for value in row)))
+    return tuple(packed), width
 
 
 def refusal(status: int, headers: Mapping[str, str], code: str = "", param: str | None = None) -> CatenaError:
