@@ -67,7 +67,8 @@ class Log:
     async def append(self, record: Opened | Closed, /) -> int:
         if self.broken_from is not None and len(self.records) >= self.broken_from:
             raise AuditError("the disk is full")
-        await anyio.lowlevel.checkpoint()
+        with anyio.CancelScope(shield=True):
+            await anyio.lowlevel.checkpoint()
         self.steps.append(type(record).__name__)
         self.records.append(record)
         return len(self.records) - 1

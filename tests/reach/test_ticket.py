@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from catena.core.errors import AuditError, EngineError
 from catena.core.messages import Closed, Decision, Opened, Usage
-from catena.reach import ticket as ticket_module
 from catena.reach.ticket import Caller, Ticket, salted_digest
 
 pytestmark = pytest.mark.anyio
@@ -29,7 +28,8 @@ class Log:
 
     async def append(self, record: Opened | Closed, /) -> int:
         if self.hold is not None:
-            await self.hold.wait()
+            with anyio.CancelScope(shield=True):
+                await self.hold.wait()
         if self.error is not None:
             raise self.error
         self.records.append(record)
@@ -107,17 +107,6 @@ async def test_a_cancelled_holder_still_gets_its_record_closed() -> None:
         group.cancel_scope.cancel()
         log.hold.set()
     assert len(log.closed) == 1
-
-
-async def test_a_log_that_does_not_take_the_closing_record_in_time_is_an_audit_error(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(ticket_module, "CLOSING_TIME_S", 0.02)
-    log = Log()
-    ticket = await opened(log)
-    log.hold = anyio.Event()
-    with pytest.raises(AuditError, match="did not take the closing record"):
-        await ticket.close("complete")
 
 
 async def test_a_log_that_refuses_is_an_audit_error_for_opening_and_closing() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,67 @@ def test_a_request_cancelled_while_it_is_being_recorded_is_closed(tmp_path: Path
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        with anyio.fail_after(10):
+            await until(lambda: log.size == 2)
+        found = log.find(records.receipt(1))
+        assert found.closed is not None and found.closed.outcome == "cancelled"
+        await log.close()
+
+    asyncio.run(main())
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Batches reach the disk once this is set."""
+    may_go, commit = threading.Event(), Writer.commit
+
+    def wait(writer: Writer, batch: Any) -> Any:
+        assert may_go.wait(20)
+        return commit(writer, batch)
+
+    monkeypatch.setattr(Writer, "commit", wait)
+    return may_go
+
+
+def test_a_caller_whose_scope_is_cancelled_still_gets_its_index(
+    tmp_path: Path, signer: Signer, records: Any, held: threading.Event
+) -> None:
+    found: list[int] = []
+
+    async def main() -> None:
+        log = await AuditLog.open(tmp_path / "audit", signer)
+
+        async def call() -> None:
+            found.append(await log.append(records.opened(1)))
+            found.append(await log.append(records.closed(1, 0)))  # begun when it was cancelled already
+            await anyio.lowlevel.checkpoint()
+            found.append(-1)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(call)
+            await anyio.wait_all_tasks_blocked()
+            group.cancel_scope.cancel()
+            await anyio.lowlevel.checkpoint_if_cancelled()
+        await log.close()
+
+    async def run() -> None:
+        threading.Timer(0.05, held.set).start()
+        await main()
+
+    anyio.run(run)
+    assert found == [0, 1]
+
+
+def test_a_disk_that_hangs_is_an_audit_error_and_what_it_still_takes_is_closed(
+    tmp_path: Path, signer: Signer, records: Any, held: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "APPEND_TIME_S", 0.02)
+
+    async def main() -> None:
+        log = await AuditLog.open(tmp_path / "audit", signer)
+        with pytest.raises(AuditError, match="did not take a record"):
+            await log.append(records.opened(1))
+        held.set()
         with anyio.fail_after(10):
             await until(lambda: log.size == 2)
         found = log.find(records.receipt(1))

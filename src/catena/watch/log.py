@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -88,15 +89,31 @@ class AuditLog(Reading):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[int] = loop.create_future()
         self._queue.put(_Waiting(record, loop, future))
+        # No cancel scope: two appends are a large part of what a small request costs.
+        durable = asyncio.shield(future)
+        timer = loop.call_later(APPEND_TIME_S, _give_up, durable)
         try:
-            with anyio.fail_after(APPEND_TIME_S, shield=True):
+            return await durable
+        except asyncio.CancelledError:
+            if anyio.current_effective_deadline() > -math.inf:  # not by a cancel scope: the task is to end at once
+                self._abandon(record, future)
+                raise
+            with anyio.CancelScope(shield=True):
+                return await self._late(record, future)
+        except TimeoutError:
+            self._abandon(record, future)
+            raise _too_late() from None
+        finally:
+            timer.cancel()
+
+    async def _late(self, record: Opened | Closed, future: asyncio.Future[int]) -> int:
+        """Wait for a record whose caller was cancelled; the caller's next wait will tell it so."""
+        try:
+            async with asyncio.timeout(APPEND_TIME_S):
                 return await asyncio.shield(future)
         except TimeoutError:
             self._abandon(record, future)
-            raise AuditError(
-                f"the audit log did not take a record within {APPEND_TIME_S:.0f} s",
-                hint="check the disk that holds CATENA_HOME",
-            ) from None
+            raise _too_late() from None
         except asyncio.CancelledError:
             self._abandon(record, future)
             raise
@@ -183,6 +200,18 @@ class AuditLog(Reading):
             work()
         except (OSError, CatenaError) as error:
             _logger.warning("audit log: housekeeping was put off: %s", error)
+
+
+def _give_up(durable: asyncio.Future[int]) -> None:
+    if not durable.done():
+        durable.set_exception(TimeoutError())
+
+
+def _too_late() -> AuditError:
+    return AuditError(
+        f"the audit log did not take a record within {APPEND_TIME_S:.0f} s",
+        hint="check the disk that holds CATENA_HOME",
+    )
 
 
 def _settle(pairs: list[tuple[asyncio.Future[int], int | CatenaError]]) -> None:
