@@ -23,18 +23,24 @@ from catena.core.messages import (
     EmbedRequest,
     Event,
     GenerateRequest,
+    Listened,
     Prediction,
     PredictRequest,
     Progress,
     Reply,
+    Reranked,
+    RerankRequest,
+    Segment,
     Timings,
     ToolCallDelta,
+    TranscribeRequest,
     Usage,
     canonical_bytes,
 )
 from catena.core.messages.predict import tensor_bytes
 from catena.core.messages.reply import Collector
-from catena.core.protocols import Counter, Embedder, Generator, Predictor
+from catena.core.messages.transcribe import question_bytes
+from catena.core.protocols import Counter, Embedder, Generator, Predictor, Reranker, Transcriber
 from catena.reach.presets import Preset
 from catena.reach.signatures import fitted
 from catena.reach.ticket import Appends, Caller, Salts, Ticket
@@ -79,6 +85,24 @@ class EmbeddedAnswer(Struct, frozen=True):
     decision: Decision
     model: StoredModel
     embedded: Embedded
+
+
+class RerankedAnswer(Struct, frozen=True):
+    """Scores with their receipt."""
+
+    receipt: str
+    decision: Decision
+    model: StoredModel
+    reranked: Reranked
+
+
+class Transcript(Struct):
+    """Accepted speech: its receipt, the recorded decision, the model, and the events to iterate once."""
+
+    receipt: str
+    decision: Decision
+    model: StoredModel
+    events: AsyncIterator[Event | Segment | Listened]
 
 
 class PredictedAnswer(Struct, frozen=True):
@@ -185,6 +209,42 @@ class Router:
         await ticket.close("complete", answer=b"".join(embedded.vectors))
         return EmbeddedAnswer(ticket.receipt, ticket.opened.decision, model, embedded)
 
+    async def rerank(self, request: RerankRequest, caller: Caller) -> RerankedAnswer:
+        """Decide, record, rerank, close. Errors raised after the record was opened carry its id.
+
+        The answer whose digest it holds are the scores.
+        """
+        ticket, model = await self._admit(request, request.model, caller, "rerank")
+        try:
+            async with self.scheduler.lease(model, caller.key) as lease:
+                _note_lease(ticket, lease)
+                if not isinstance(lease.session, Reranker):
+                    raise UnsupportedError(
+                        f"{model.name} does not rerank", hint="choose a model with task rerank", param="model"
+                    )
+                reranked = await lease.session.rerank(request)
+                ticket.usage = reranked.usage
+                ticket.timings = _with_lease(reranked.timings, lease)
+        except BaseException as error:
+            await _close_after(ticket, error, None)
+            raise
+        await ticket.close("complete", answer=canonical_bytes(reranked.scores))
+        return RerankedAnswer(ticket.receipt, ticket.opened.decision, model, reranked)
+
+    @asynccontextmanager
+    async def transcribe(self, request: TranscribeRequest, caller: Caller) -> AsyncGenerator[Transcript]:
+        """As `generate`, for speech. Digests are of `question_bytes` and of the text."""
+        model, decision = self._decide(request.model)
+        ticket = await self._open(question_bytes(request), model, decision, caller, "transcribe")
+        assert model is not None
+        stream = self._listen(request, model, caller, ticket)
+        try:
+            yield Transcript(ticket.receipt, decision, model, stream)
+        finally:
+            with anyio.move_on_after(STOPPING_TIME_S, shield=True):
+                await stream.aclose()
+            await ticket.close("cancelled")
+
     async def predict(self, request: PredictRequest, caller: Caller) -> PredictedAnswer:
         """Check against the signature, decide, record, predict, close.
 
@@ -212,7 +272,7 @@ class Router:
         return PredictedAnswer(ticket.receipt, decision, model, prediction)
 
     async def _admit(
-        self, request: GenerateRequest | EmbedRequest, name: str, caller: Caller, task: str
+        self, request: GenerateRequest | EmbedRequest | RerankRequest, name: str, caller: Caller, task: str
     ) -> tuple[Ticket, StoredModel]:
         """Decide and record; raises RefusedError (recorded and closed) when the decision is no."""
         model, decision = self._decide(name)
@@ -271,6 +331,41 @@ class Router:
                             case _:
                                 pass
                         collector.add(event)
+                        yield event
+        except BaseException as error:
+            await _close_after(ticket, error, collector.reply())
+            raise
+        reply = collector.reply()
+        ticket.finish = tuple(choice.reason for choice in reply.choices)
+        await ticket.close("complete", answer=answer_bytes(reply))
+
+    async def _listen(
+        self, request: TranscribeRequest, model: StoredModel, caller: Caller, ticket: Ticket
+    ) -> AsyncGenerator[Event | Segment | Listened]:
+        collector = Collector()
+        try:
+            phase = self.scheduler.phase(model.digest)
+            if phase != "ready":
+                yield Progress("queued" if phase == "busy" else "loading")
+            async with self.scheduler.lease(model, caller.key) as lease:
+                _note_lease(ticket, lease)
+                if not isinstance(lease.session, Transcriber):
+                    raise UnsupportedError(
+                        f"{model.name} does not transcribe", hint="choose a model with task transcribe", param="model"
+                    )
+                async with aclosing(lease.session.transcribe(request)) as events:
+                    async for event in events:
+                        match event:
+                            case Delta():
+                                ticket.num_deltas += 1
+                            case Usage():
+                                ticket.usage = event
+                            case Timings():
+                                event = ticket.timings = _with_lease(event, lease)  # noqa: PLW2901
+                            case _:
+                                pass
+                        if not isinstance(event, Segment | Listened):
+                            collector.add(event)
                         yield event
         except BaseException as error:
             await _close_after(ticket, error, collector.reply())

@@ -19,7 +19,7 @@ from catena.core.errors import (
 from catena.core.manifest import StoredModel
 from catena.core.messages import Embedded, EmbedRequest, Timings, Usage
 from catena.core.protocols import Placement, SessionFacts
-from catena.run.engines.onnx import runtime
+from catena.run.engines.onnx import runtime, texts
 
 try:
     import numpy
@@ -28,13 +28,8 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtraError(error.name or "numpy", "onnx") from error
 
-_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 _OUTPUT = "last_hidden_state"
 _POOLINGS = frozenset({"cls", "mean"})
-BATCH_ROWS, BATCH_TOKENS = 32, 4096
-_DEFAULT_CONTEXT_TOKENS = 512
-# Weights, their prepacked copy, and the arena of one batch; measured as growth of resident memory.
-_MEMORY_FACTOR = 4
 
 
 def refusal(model: StoredModel) -> str | None:
@@ -56,7 +51,7 @@ class Session:
         self._pooling = str(model.fact("pooling", "cls"))
         self._shorter = _sizes(model.fact("matryoshka", ""))
         self._inputs = [node.name for node in runner.get_inputs()]
-        self._batch_rows = 1 if runtime.quantises_batches(model) else BATCH_ROWS
+        self._batch_rows = 1 if runtime.quantises_batches(model) else texts.BATCH_ROWS
         edges = tokenizer.encode("").ids
         self._before, self._after = edges[:1], edges[1:]
         self._turn = anyio.CapacityLimiter(1)
@@ -77,7 +72,7 @@ class Session:
             raise ContextError(longest, self.facts.context_tokens)
         vectors = [b""] * len(rows)
         width = 0
-        for batch in _batches([len(row) for row in rows], self._batch_rows):
+        for batch in texts.batches([len(row) for row in rows], self._batch_rows):
             states = await anyio.to_thread.run_sync(self._run, [rows[index] for index in batch], limiter=self._turn)
             found = _shortened(states, request.dimensions, self._shorter)
             width = found.shape[1]
@@ -108,56 +103,35 @@ class Session:
         """Vectors (rows x width) of one padded batch, normalised."""
         if self._runner is None:
             raise EngineError("the session is closed")
-        # Shapes: ids and mask rows x tokens, states rows x tokens x width.
-        ids = numpy.zeros((len(rows), max(map(len, rows))), dtype=numpy.int64)
-        mask = numpy.zeros_like(ids)
-        for index, row in enumerate(rows):
-            ids[index, : len(row)] = row
-            mask[index, : len(row)] = 1
-        feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": numpy.zeros_like(ids)}
+        # Shapes: each of feeds rows x tokens, states rows x tokens x width.
+        feeds = texts.padded([texts.Row(row) for row in rows])
         try:
             (states,) = self._runner.run([_OUTPUT], {name: feeds[name] for name in self._inputs})
         except runtime.ERRORS as error:
             raise EngineError("onnxruntime failed on an input") from error
         if self._pooling == "cls":
             return _normalised(states[:, 0])
-        weights = mask[:, :, None].astype(numpy.float32)
+        weights = feeds["attention_mask"][:, :, None].astype(numpy.float32)
         return _normalised((states * weights).sum(axis=1) / weights.sum(axis=1))
 
 
 def load(model: StoredModel, placement: Placement) -> Session:
     """Load weights and tokenizer. Raises FormatError."""
-    runner, hint = runtime.opened(model, placement), runtime.verify_hint(model)
-    try:
-        tokenizer = tokenizers.Tokenizer.from_file(str(model.path("tokenizer")))
-    except Exception as error:
-        raise FormatError(f"the tokenizer of {model.name} cannot be read", hint=hint) from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
+    runner, tokenizer = runtime.opened(model, placement), texts.read_tokenizer(model)
     inputs, outputs = ({node.name for node in nodes} for nodes in (runner.get_inputs(), runner.get_outputs()))
-    if not inputs <= _INPUTS or _OUTPUT not in outputs:
-        raise FormatError(f"{model.name} has not the inputs and outputs of a text encoder", hint=hint)
-    trained = int(model.fact("context_tokens", _DEFAULT_CONTEXT_TOKENS))
+    if not inputs <= texts.INPUTS or _OUTPUT not in outputs:
+        raise FormatError(
+            f"{model.name} has not the inputs and outputs of a text encoder", hint=runtime.verify_hint(model)
+        )
+    trained = int(model.fact("context_tokens", texts.DEFAULT_CONTEXT_TOKENS))
     facts = SessionFacts(
         engine=runtime.name(),
         device="cpu",
         slots=placement.slots,
         context_tokens=min(trained, placement.context_tokens or trained),
-        memory_bytes=_MEMORY_FACTOR * model.path("weights").stat().st_size,
+        memory_bytes=texts.MEMORY_FACTOR * model.path("weights").stat().st_size,
     )
     return Session(runner, tokenizer, model, facts)
-
-
-def _batches(lengths: list[int], max_rows: int) -> list[list[int]]:
-    """Indices into `lengths`, shortest first, so that little is padded; a batch is bounded in rows and in tokens."""
-    batches: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-        last = batches[-1] if batches else []
-        if not last or len(last) >= max_rows or (len(last) + 1) * lengths[index] > BATCH_TOKENS:
-            batches.append([index])
-        else:
-            last.append(index)
-    return batches
 
 
 def _shortened(

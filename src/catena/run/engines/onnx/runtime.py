@@ -37,8 +37,8 @@ def name() -> str:
     return f"onnx {library.__version__}"
 
 
-def opened(model: StoredModel, placement: Placement) -> Any:
-    """An InferenceSession of the model's weights on the CPU. Raises FormatError."""
+def opened(model: StoredModel, placement: Placement, role: str = "weights") -> Any:
+    """An InferenceSession of one file of the model on the CPU. Raises FormatError."""
     options = library.SessionOptions()
     options.intra_op_num_threads = placement.threads
     options.inter_op_num_threads = 1
@@ -46,9 +46,9 @@ def opened(model: StoredModel, placement: Placement) -> Any:
     # Idle threads must not spin: the cores are shared with the other engines.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return library.InferenceSession(str(model.path("weights")), options, providers=["CPUExecutionProvider"])
+        return library.InferenceSession(str(model.path(role)), options, providers=["CPUExecutionProvider"])
     except ERRORS as error:
-        raise FormatError(f"onnxruntime cannot load the weights of {model.name}", hint=verify_hint(model)) from error
+        raise FormatError(f"onnxruntime cannot load the {role} of {model.name}", hint=verify_hint(model)) from error
 
 
 def verify_hint(model: StoredModel) -> str:
