@@ -111,7 +111,7 @@ def test_what_was_not_sent_or_is_no_model_is_refused(store: Store, gguf: Gguf) -
     text = send(store, b"a text")
     with pytest.raises(InputError, match="none of the files"):
         store.adopt("text", {"a.txt": text})
-    with pytest.raises(InputError, match="one file of weights"):
+    with pytest.raises(InputError, match="not parts of one"):
         store.adopt("two", {"a.gguf": send(store, gguf.file()), "b.gguf": send(store, gguf.file())})
     with pytest.raises(IntegrityError):
         store.adopt("path", {"a.gguf": "sha256:../../../etc/passwd"})

@@ -75,7 +75,6 @@ def test_the_task_follows_from_the_header(tmp_path: Path, gguf: Any, entries: An
     [
         [("general.type", 8, "mmproj")],
         [("general.type", 8, "adapter"), ("adapter.type", 8, "other")],
-        [("split.count", 2, 3)],
         [("general.architecture", 8, "clip")],
     ],
 )

@@ -248,10 +248,9 @@ def test_a_malformed_file_leaves_nothing(store: Store, tiny: Path, home: Path, d
     assert store.collect().num_files == 0
 
 
-def test_parts_of_a_split_file_are_refused_by_name(store: Store, tiny: Path) -> None:
-    with pytest.raises(UnsupportedError) as caught:
-        store.pull(str(tiny.rename(tiny.with_name("m-00001-of-00003.gguf"))))
-    assert "merge" in caught.value.hint
+def test_a_part_without_the_first_is_refused_by_name(store: Store, tiny: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"m-00001-of-00003\.gguf is missing"):
+        store.pull(str(tiny.rename(tiny.with_name("m-00002-of-00003.gguf"))))
 
 
 def test_a_file_beyond_the_limit_is_refused_before_it_is_read(open_store: Callable[..., Store], large: Path) -> None:

@@ -128,8 +128,8 @@ class Deriver:
             finally:
                 os.close(descriptor)
             found = formats.recognise(head, name)
-            if found is not None and format is not None:
-                raise InputError("a model is made of one file of weights, and what belongs to it", param="files")
+            if found is not None and format not in (None, found):
+                raise InputError("a model is made of weights of one format, and what belongs to it", param="files")
             format = format or found
             role = "weights" if found else ""
             staged.insert(
@@ -141,7 +141,9 @@ class Deriver:
         if format is None:
             raise InputError("none of the files is a model", hint=f"known: {', '.join(formats.names())}", param="files")
         companions = formats.find(format).COMPANIONS
-        for index, file in enumerate(staged[1:], start=1):
+        weights = sorted((file for file in staged if file.entry.role), key=lambda file: file.entry.name)
+        staged[: len(weights)] = weights
+        for index, file in enumerate(staged[len(weights) :], start=len(weights)):
             if file.entry.name not in companions:
                 raise InputError(
                     f"{file.entry.name} is no part of a {format} model",

@@ -9,10 +9,11 @@ from pathlib import Path
 from catena.core.errors import NotFoundError
 from catena.core.manifest import Manifest, StoredModel
 from catena.core.settings import StoreSettings
-from catena.store import formats
+from catena.store import folders, formats
 from catena.store.blobs import Blobs, clear, told
 from catena.store.database import Database
 from catena.store.derive import Change, Deriver, Upload
+from catena.store.folders import Folders
 from catena.store.manifests import Manifests, Named, check_name_of
 from catena.store.pull import Puller
 from catena.store.rows import Collected, Progress, Pulled, Row, silent
@@ -28,6 +29,7 @@ class Store:
         self._blobs = blobs
         self._manifests = Manifests(database, signer)
         self._seals = Seals(database, signer)
+        self._folders = Folders(blobs)
         self._puller = Puller(blobs, self._manifests, self._seals, settings)
         self._deriver = Deriver(blobs, self._manifests, self._seals, settings)
         self._models: dict[str, StoredModel] = {}
@@ -53,12 +55,14 @@ class Store:
         model = self._models.get(digest)
         if model is None:
             manifest = self.manifest(digest)
-            paths = {entry.name: self._blobs.path(entry.digest) for entry in manifest.files}
+            paths = self._paths(manifest, digest)
             model = self._models[digest] = StoredModel(manifest, digest, paths)
         if named:
             check_name_of(named, model.manifest)
         else:
             self._check_kept(model.manifest, digest)
+        if folders.is_needed(model.manifest):
+            self._folders.lay(model.manifest, digest)
         for entry in model.manifest.files:
             self._seals.check(model.paths[entry.name], entry.digest, entry.name)
         return model
@@ -140,7 +144,9 @@ class Store:
             return ""
         return (
             formats.find(model.manifest.format)
-            .describe({entry.role: model.paths[entry.name] for entry in model.manifest.files})
+            .describe(
+                formats.by_role((entry.role, entry.name, model.paths[entry.name]) for entry in model.manifest.files)
+            )
             .chat_template
             or ""
         )
@@ -175,7 +181,15 @@ class Store:
                         num_files, num_bytes = num_files + 1, num_bytes + path.stat().st_size
                 if not is_dry:
                     clear(folder)
+            for folder in self._folders.abandoned({named.digest for named in self._manifests.names()}):
+                if not is_dry:
+                    folders.remove(folder)
         return Collected(num_files, num_bytes)
+
+    def _paths(self, manifest: Manifest, digest: str) -> dict[str, Path]:
+        if folders.is_needed(manifest):
+            return self._folders.lay(manifest, digest)
+        return {entry.name: self._blobs.path(entry.digest) for entry in manifest.files}
 
     def _check_kept(self, manifest: Manifest, digest: str) -> None:
         """Tell a file that was collected, because no name needed it any more, from one that is missing."""

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct
 
-from catena.core.errors import NotFoundError
+from catena.core.errors import FormatError, NotFoundError, UnsupportedError
 from catena.core.manifest import Signature, Task
 
 Value = str | int | float | bool
+
+
+# Where the file of a model with this name is, as a path without links; None if there is none.
+Find = Callable[[str], Path | None]
 
 
 class Facts(Struct, frozen=True):
@@ -27,22 +32,73 @@ class Facts(Struct, frozen=True):
 
 
 class Format(Protocol):
-    """A module of this package. `COMPANIONS`: files that belong to a model if they lie beside it, name → role."""
+    """A module of this package. `COMPANIONS`: files that belong to a model if they lie beside it, name → role.
+
+    `NEEDS_FOLDER`: whether those who load such a model look for its other files beside the weights, by name.
+    """
 
     COMPANIONS: Mapping[str, str]
+    NEEDS_FOLDER: bool
 
     def matches(self, head: bytes, name: str, /) -> bool:
         """Whether a file that starts with `head` (up to 16 bytes) and is called `name` may be of this format."""
         ...
 
+    def parts(self, name: str, find: Find, /) -> tuple[str, ...]:
+        """The other files of weights that the one called `name` needs, by their names beside it: all `is_within`.
+
+        Raises FormatError or UnsupportedError.
+        """
+        ...
+
     def describe(self, paths: Mapping[str, Path], /) -> Facts:
-        """Read the files, by role; `weights` is always there. Raises FormatError or UnsupportedError."""
+        """Read the files, by role as `by_role` has them; `weights` is always there.
+
+        Raises FormatError or UnsupportedError.
+        """
         ...
 
 
 def plain_text(text: str, max_length: int = 200) -> str:
     """What of a text from a stranger's file may go into a manifest and onto a terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in text[:max_length]).strip()
+
+
+def by_role(files: Iterable[tuple[str, str, Path]]) -> dict[str, Path]:
+    """The path of each file of a model by its role, given role, name and path of each; of several files of one role
+    the first, and the others under ROLE/NAME."""
+    found: dict[str, Path] = {}
+    for role, name, path in files:
+        found[role if role not in found else f"{role}/{name}"] = path
+    return found
+
+
+@contextmanager
+def told_of(name: str) -> Generator[None]:
+    """Let errors of the block say which file they are about, and what to do."""
+    try:
+        yield
+    except (FormatError, UnsupportedError) as error:
+        error.message = f"{name}: {error.message}"
+        error.hint = error.hint or "compare its size and SHA-256 with what its publisher states; fetch it again"
+        raise
+
+
+def path_of(name: str, find: Find) -> Path:
+    """Where the file called `name` is. Raises FormatError if it is missing."""
+    path = find(name)
+    if path is None:
+        raise FormatError(f"{plain_text(name)} is missing", hint="fetch it too")
+    return path
+
+
+def check_size(paths: Mapping[str, Path], name: str, needed_bytes: int) -> None:
+    """Raises FormatError if the file of weights called `name` is missing, or has fewer bytes."""
+    path = paths.get(f"weights/{name}")
+    if path is None:
+        raise FormatError(f"{plain_text(name)} is missing: the model has weights in it", hint="fetch it too")
+    if path.stat().st_size < needed_bytes:
+        raise FormatError(f"{plain_text(name)} is too short", hint="it may be cut off: fetch it again")
 
 
 def names() -> list[str]:

@@ -18,10 +18,13 @@ from msgspec import Struct
 
 from catena.core.errors import FormatError, UnsupportedError
 from catena.core.manifest import Signature, Task, TensorSpec
-from catena.store.formats import Facts, Value, plain_text
+from catena.store import beside
+from catena.store.formats import Facts, Find, Value, path_of, plain_text
 from catena.store.window import Window, opened
 
 COMPANIONS: Mapping[str, str] = {"chat_template.jinja": "template"}
+# llama.cpp takes a file by path, and finds the other parts beside it by their names.
+NEEDS_FOLDER = False
 MAX_ENTRIES = 65_536
 MAX_HEADER_BYTES = 1 << 30
 MAX_KEY_BYTES = 65_535
@@ -38,6 +41,9 @@ MAX_TEXTS = 2_000_000
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
+# The names that llama.cpp gives and expects (llama_split_path), and a limit of our own.
+_PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
+MAX_PARTS = 1024
 _ARCHITECTURE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -219,9 +225,23 @@ def read(path: Path) -> Header:
         return _Reading(window).header()
 
 
+def parts(name: str, find: Find) -> tuple[str, ...]:
+    """The names of parts 2 and on, if the file called `name` is the first of several. Raises FormatError."""
+    shape = _PART.fullmatch(name)
+    count = _count(read(path_of(name, find)))
+    if count == 1:
+        return ()
+    if shape is None or int(shape[3]) != count or int(shape[2]) != 1:
+        raise FormatError(
+            f"this GGUF file is one of {count} parts, but not called so",
+            hint=f"name the first NAME-00001-of-{count:05}.gguf, and the others likewise",
+        )
+    return tuple(f"{shape[1]}-{number:05}-of-{count:05}.gguf" for number in range(2, count + 1))
+
+
 def describe(paths: Mapping[str, Path]) -> Facts:
     """What the header says in the manifest's words. Raises FormatError, UnsupportedError."""
-    header = read(paths["weights"])
+    header = _joined(paths)
     task = _task(header)
     values: dict[str, Value] = {
         "architecture": header.architecture,
@@ -237,7 +257,7 @@ def describe(paths: Mapping[str, Path]) -> Facts:
     }
     template = header.chat_template or None
     if "template" in paths:
-        template = _template(paths["template"])
+        template = beside.template(paths["template"])
     return Facts(
         task=task,
         licence=plain_text(header.text("general.license") or header.text("general.license.name")) or "unknown",
@@ -245,6 +265,38 @@ def describe(paths: Mapping[str, Path]) -> Facts:
         values={key: value for key, value in values.items() if value},
         chat_template=template if task == "generate" else None,
     )
+
+
+def _joined(paths: Mapping[str, Path]) -> Header:
+    """The header of the first part, with the tensors of all. Raises FormatError if they do not make one model."""
+    first = read(paths["weights"])
+    rest = [read(path) for role, path in sorted(paths.items()) if role.startswith("weights/")]
+    count = _count(first)
+    if rest and count == 1:
+        raise FormatError("these GGUF files are models of their own, not parts of one")
+    if len(rest) + 1 != count:
+        raise FormatError(
+            f"this GGUF model has {count} parts, of which {len(rest) + 1} are here", hint="fetch them all"
+        )
+    if count == 1:
+        return first
+    tensors = list(first.tensors)
+    for number, part in enumerate([first, *rest]):
+        if _count(part) != count or part.metadata.get("split.no") != number:
+            raise FormatError(f"part {number + 1} of the GGUF model is not what its name says")
+        tensors += part.tensors if number else ()
+    claimed = first.metadata.get("split.tensors.count")
+    if len(tensors) != claimed or len({tensor.name for tensor in tensors}) != claimed:
+        raise FormatError("the parts of the GGUF model do not hold the tensors that the first one counts")
+    return Header(first.version, first.metadata, tuple(tensors))
+
+
+def _count(header: Header) -> int:
+    """How many parts the model of this file has. Raises FormatError."""
+    count = header.metadata.get("split.count", 0)
+    if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MAX_PARTS:
+        raise FormatError(f"the GGUF header has {count!r} parts"[:200])
+    return max(count, 1)
 
 
 def _task(header: Header) -> Task:
@@ -259,10 +311,6 @@ def _task(header: Header) -> Task:
         raise UnsupportedError(f"this GGUF file is a part of a model ({plain_text(kind)}), not a model")
     if not header.tensors or header.context_tokens < 1:
         raise FormatError("the GGUF header has no tensors or no context length")
-    if header.metadata.get("split.count", 0) not in (0, 1):
-        raise UnsupportedError(
-            "this GGUF file is one of several parts", hint="join them with llama.cpp's `llama-gguf-split --merge`"
-        )
     if header.number("pooling_type") == 4:
         return "rerank"
     is_causal = header.metadata.get(f"{header.architecture}.attention.causal", True)
@@ -276,16 +324,6 @@ def _signature(task: Task, header: Header) -> Signature:
     if task == "embed":
         return Signature((tokens,), (TensorSpec("embedding", "float32", (header.embedding_width or -1,)),))
     return Signature()
-
-
-def _template(path: Path) -> str:
-    with opened(path) as window:
-        if window.size > KEPT_TEXT_BYTES:
-            raise FormatError("the chat template is longer than 1 MiB")
-        try:
-            return window.read(0, window.size).decode()
-        except UnicodeDecodeError:
-            raise FormatError("the chat template is not UTF-8") from None
 
 
 class _Reading:

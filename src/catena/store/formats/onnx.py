@@ -1,7 +1,8 @@
 """ONNX: inputs, outputs, opset and weights of a graph, walked as protobuf within bounds, without loading anything.
 
 Source of the field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto (IR version 13); of the wire form:
-https://protobuf.dev/programming-guides/encoding/. Weights in other files (external data) are refused.
+https://protobuf.dev/programming-guides/encoding/; of the keys of external data:
+https://onnx.ai/onnx/repo-docs/ExternalData.html. Such data is taken from the model's own folder only.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -20,7 +21,8 @@ from msgspec import Struct
 from catena.core.errors import FormatError, InputError, UnsupportedError
 from catena.core.manifest import Signature, Task, TensorSpec
 from catena.core.units import check_unit
-from catena.store.formats import Facts, Value, plain_text
+from catena.store import beside
+from catena.store.formats import Facts, Find, Value, check_size, path_of, plain_text
 from catena.store.window import Window, opened
 
 COMPANIONS: Mapping[str, str] = {
@@ -28,21 +30,27 @@ COMPANIONS: Mapping[str, str] = {
     "config.json": "config",
     "1_Pooling/config.json": "pooling",
     "signature.toml": "signature",
+    "decoder_model_merged.onnx": "decoder",
+    "silero_vad_16k_sequence.onnx": "vad",
 }
+# ONNX Runtime takes what it is given by path, and finds external data beside it.
+NEEDS_FOLDER = False
 MAX_FIELDS = 1_000_000
 MAX_DEPTH = 16
 MAX_TEXT_BYTES = 1024
 MAX_WEIGHTS = 131_072
+MAX_PARTS = 4096
+MAX_NUMBER = 1 << 62
 MAX_DIMENSIONS = 64
 MAX_PORTS = 4096
-MAX_JSON_BYTES = 1 << 20
-MAX_TOKENIZER_BYTES = 64 << 20
+MAX_TOML_BYTES = 1 << 20
 # In the metadata of a model, `unit:NAME` states the unit of the input or output NAME.
 UNIT_KEY = "unit:"
 # Text encoders have no other inputs than these.
 TEXT_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 HIDDEN = "last_hidden_state"
-_Value = TypeVar("_Value", str, int, bool)
+# A model of speech is an encoder of samples and a decoder that writes tokens.
+SAMPLES, STATES = "input_values", "encoder_hidden_states"
 
 
 class Dtype(NamedTuple):
@@ -84,7 +92,8 @@ DTYPES = {
 
 class Graph(Struct, frozen=True):
     """What is known of a model without its weights; `num_elements` and `num_bytes` of initializers, by data type;
-    `units` as its metadata state them, by the name of an input or output."""
+    `units` as its metadata state them, by the name of an input or output; `external` how many bytes each of the other
+    files must have at least, by its name beside the model."""
 
     ir_version: int
     opsets: dict[str, int]
@@ -94,6 +103,7 @@ class Graph(Struct, frozen=True):
     num_elements: dict[str, int]
     num_bytes: dict[str, int]
     units: dict[str, str] = {}
+    external: dict[str, int] = {}
 
 
 class _Stated(Struct, frozen=True, forbid_unknown_fields=True):
@@ -117,34 +127,44 @@ def matches(head: bytes, name: str) -> bool:
 
 
 def read(path: Path) -> Graph:
-    """The graph of the ONNX file at `path`. Raises FormatError; UnsupportedError for weights in other files."""
+    """The graph of the ONNX file at `path`. Raises FormatError, UnsupportedError."""
     with opened(path) as window:
         return _Reading(window).model()
+
+
+def parts(name: str, find: Find) -> tuple[str, ...]:
+    """The files beside the model that hold weights of it. Raises FormatError, UnsupportedError."""
+    return tuple(sorted(read(path_of(name, find)).external))
 
 
 def describe(paths: Mapping[str, Path]) -> Facts:
     """What graph, configuration and tokenizer say in the manifest's words. Raises FormatError, UnsupportedError."""
     graph = read(paths["weights"])
-    config = _object(paths["config"]) if "config" in paths else {}
-    task = _task(graph)
+    for name, needed_bytes in graph.external.items():
+        check_size(paths, name, needed_bytes)
+    if len(graph.external) + 1 != sum(role.startswith("weights") for role in paths):
+        raise FormatError("there are more files of weights than this ONNX model names")
+    config = beside.json_object(paths["config"]) if "config" in paths else {}
+    decoder = read(paths["decoder"]) if "decoder" in paths else None
+    task = _task(graph) if decoder is None else _speech_task(graph, decoder)
     if task != "predict" and "tokenizer" not in paths:
-        raise FormatError("this ONNX model reads text, but no tokenizer.json lies beside it")
+        raise FormatError("this ONNX model reads or writes text, but no tokenizer.json lies beside it")
     if "tokenizer" in paths:
-        _object(paths["tokenizer"], max_bytes=MAX_TOKENIZER_BYTES)
+        beside.json_object(paths["tokenizer"], max_bytes=beside.MAX_TOKENIZER_BYTES)
     values: dict[str, Value] = {
-        "architecture": plain_text(_get(config, "model_type", str, "")),
-        "parameters": sum(graph.num_elements.values()),
+        "architecture": plain_text(beside.value(config, "model_type", str, "")),
+        "parameters": sum(graph.num_elements.values()) + (sum(decoder.num_elements.values()) if decoder else 0),
         "quantisation": max(graph.num_bytes, key=lambda name: graph.num_bytes[name], default=""),
         "opset": graph.opsets.get("", 0),
         "nodes": graph.num_nodes,
     }
-    if task != "predict":
-        values["context_tokens"] = max(0, _get(config, "max_position_embeddings", int, 0))
+    if task not in ("predict", "transcribe"):
+        values["context_tokens"] = max(0, beside.value(config, "max_position_embeddings", int, 0))
     if task == "embed":
         hidden = next(port for port in graph.outputs if port.name == HIDDEN)
         width = hidden.shape[-1] if hidden.shape else -1
-        values["embedding_width"] = width if width > 0 else max(0, _get(config, "hidden_size", int, 0))
-        values["pooling"] = _pooling(_object(paths["pooling"])) if "pooling" in paths else ""
+        values["embedding_width"] = width if width > 0 else max(0, beside.value(config, "hidden_size", int, 0))
+        values["pooling"] = _pooling(beside.json_object(paths["pooling"])) if "pooling" in paths else ""
     return Facts(
         task=task,
         signature=_signature(graph, paths),
@@ -178,7 +198,7 @@ def _signature(graph: Graph, paths: Mapping[str, Path]) -> Signature:
 
 def _stated_units(path: Path) -> dict[str, str]:
     with opened(path) as window:
-        if window.size > MAX_JSON_BYTES:
+        if window.size > MAX_TOML_BYTES:
             raise FormatError("signature.toml is too large")
         try:
             found = tomllib.loads(window.read(0, window.size).decode())
@@ -201,32 +221,29 @@ def _task(graph: Graph) -> Task:
     return "predict"
 
 
+def _speech_task(encoder: Graph, decoder: Graph) -> Task:
+    """`transcribe`. Raises UnsupportedError for any other pair of models than of samples to text."""
+    inputs = {port.name for port in encoder.inputs}
+    if SAMPLES not in inputs or not {"input_ids", STATES} <= {port.name for port in decoder.inputs}:
+        raise UnsupportedError(
+            "the encoder and decoder are not of a speech model that is known here",
+            hint=f"the encoder takes {SAMPLES}, the decoder input_ids and {STATES}",
+        )
+    return "transcribe"
+
+
 def _pooling(config: Mapping[str, msgspec.Raw]) -> str:
     """How a sentence-transformers pooling configuration says that tokens become one vector."""
-    modes = [key for key in config if key.startswith("pooling_mode") and _get(config, key, bool, False)]
+    modes = [key for key in config if key.startswith("pooling_mode") and beside.value(config, key, bool, False)]
     known = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
     if len(modes) != 1 or modes[0] not in known:
         raise UnsupportedError("the model pools in a way that is not known here", hint="known are cls and mean")
     return known[modes[0]]
 
 
-def _object(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> dict[str, msgspec.Raw]:
-    """The JSON object in a file, checked throughout but not built: each value is its bytes. Raises FormatError."""
-    with opened(path) as window:
-        if window.size > max_bytes:
-            raise FormatError("a JSON file beside the model is too large")
-        try:
-            return msgspec.json.decode(window.read(0, window.size), type=dict[str, msgspec.Raw])
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise FormatError("a JSON file beside the model is no JSON object") from None
-
-
-def _get(config: Mapping[str, msgspec.Raw], key: str, kind: type[_Value], default: _Value) -> _Value:
-    """The value under `key` if it is of this kind, else the default."""
-    try:
-        return msgspec.json.decode(config[key], type=kind) if key in config else default
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return default
+def _whole_number(text: str, default: int) -> int:
+    """A decimal number, the default for no text, -1 for any other text."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else -1 if text else default
 
 
 class _Reading:
@@ -239,6 +256,7 @@ class _Reading:
         self._num_elements = Counter[str]()
         self._num_bytes = Counter[str]()
         self._units: dict[str, str] = {}
+        self._external: dict[str, int] = {}
 
     def model(self) -> Graph:
         ir_version, opsets, graph = 0, dict[str, int](), None
@@ -272,6 +290,7 @@ class _Reading:
             dict(self._num_elements),
             dict(self._num_bytes),
             self._units,
+            self._external,
         )
 
     def _graph(self, graph: _Field, depth: int) -> tuple[list[TensorSpec], list[TensorSpec], set[str]]:
@@ -338,6 +357,7 @@ class _Reading:
     def _tensor(self, tensor: _Field) -> str:
         """Check one tensor's size against its shape, count it, and return its name."""
         name, shape, number, raw = "", list[int](), 0, -1
+        entries, is_outside = list[_Field](), False
         for field in self._fields(tensor.start, tensor.end):
             match field.number:
                 case 1:
@@ -349,9 +369,9 @@ class _Reading:
                 case 9:
                     raw = field.end - field.start
                 case 13:
-                    raise self._external()
-                case 14 if field.value:
-                    raise self._external()
+                    entries.append(field)
+                case 14:
+                    is_outside = field.value == 1
                 case _:
                     pass
             if len(shape) > MAX_DIMENSIONS:
@@ -359,13 +379,36 @@ class _Reading:
         dtype = DTYPES.get(number)
         if dtype is None or any(length < 0 for length in shape):
             raise FormatError(f"tensor {name[:80]!r} of the ONNX model has an unknown type or a negative size")
-        num_elements = math.prod(shape)
+        self._place(name, dtype, math.prod(shape), raw, entries if is_outside or entries else None)
+        return name
+
+    def _place(self, name: str, dtype: Dtype, num_elements: int, raw: int, outside: list[_Field] | None) -> None:
+        """Check that a tensor's bytes are where it says: `raw` many in the model, or, by its entries, `outside`."""
         num_bytes = (num_elements * dtype.bits + 7) // 8
-        if (raw >= 0 and (dtype.bits == 0 or raw != num_bytes)) or num_elements > 8 * self._window.size:
+        if outside is not None:
+            self._outside(name, outside, num_bytes if dtype.bits else -1)
+        elif (raw >= 0 and (dtype.bits == 0 or raw != num_bytes)) or num_elements > 8 * self._window.size:
             raise FormatError(f"tensor {name[:80]!r} of the ONNX model has not the bytes that its shape needs")
         self._num_elements[dtype.name] += num_elements
         self._num_bytes[dtype.name] += num_bytes
-        return name
+
+    def _outside(self, name: str, entries: list[_Field], num_bytes: int) -> None:
+        """Note where the bytes of a tensor are that lie in another file. Raises FormatError for what cannot be."""
+        stated = dict(self._pair(entry) for entry in entries)
+        location, offset, length = (stated.get(key, "") for key in ("location", "offset", "length"))
+        if not beside.is_within(location):
+            raise FormatError(f"tensor {name[:80]!r} of the ONNX model lies outside the model's folder")
+        start, size = _whole_number(offset, 0), _whole_number(length, num_bytes)
+        if num_bytes < 0 or size != num_bytes or start < 0 or start + size > MAX_NUMBER:
+            raise FormatError(f"tensor {name[:80]!r} of the ONNX model has not the bytes that its shape needs")
+        self._external[location] = max(self._external.get(location, 0), start + size)
+        if len(self._external) > MAX_PARTS:
+            raise FormatError("the ONNX model is spread over too many files")
+
+    def _pair(self, entry: _Field) -> tuple[str, str]:
+        """Key and value of a StringStringEntryProto."""
+        texts = {field.number: self._text(field) for field in self._fields(entry.start, entry.end) if field.number < 3}
+        return texts.get(1, ""), texts.get(2, "")
 
     def _port(self, port: _Field) -> TensorSpec:
         """An input or output; a dimension without a fixed length is -1."""
@@ -477,9 +520,3 @@ class _Reading:
         self._num_fields += 1
         if self._num_fields > MAX_FIELDS:
             raise FormatError("the ONNX file has too many fields")
-
-    def _external(self) -> UnsupportedError:
-        return UnsupportedError(
-            "the ONNX model keeps weights in other files",
-            hint="save it as one file: `onnx.save(onnx.load(PATH), NEW_PATH, save_as_external_data=False)`",
-        )

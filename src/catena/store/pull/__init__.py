@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from catena.core.errors import ConflictError, FormatError, InputError, IntegrityError, NotFoundError, UnsupportedError
+from catena.core.errors import ConflictError, InputError, IntegrityError, NotFoundError, UnsupportedError
 from catena.core.manifest import FileEntry, Manifest, Provenance
 from catena.core.settings import StoreSettings
 from catena.store import formats
@@ -163,14 +163,10 @@ def name_of(path: Path) -> str:
 
 def describe(name: str, format: str, staged: Sequence[Staged], provenance: Provenance) -> Manifest:
     """The manifest of drafts, weights first, which nobody else can change the names of."""
-    try:
+    with formats.told_of(staged[0].entry.name):
         facts = formats.find(format).describe(
             formats.by_role((file.entry.role, file.entry.name, file.draft) for file in staged)
         )
-    except (FormatError, UnsupportedError) as error:
-        error.message = f"{staged[0].entry.name}: {error.message}"
-        error.hint = error.hint or "compare its size and SHA-256 with what its publisher states; fetch it again"
-        raise
     template = facts.chat_template
     return Manifest(
         name=name,

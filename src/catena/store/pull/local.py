@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import re
 import stat
 from pathlib import Path
 
@@ -25,7 +24,14 @@ HEAD_BYTES = 16
 # From linux/fs.h: _IOW(0x94, 9, int).
 _FICLONE = 0x40049409
 _PICKLES = frozenset({".bin", ".ckpt", ".dill", ".joblib", ".pickle", ".pkl", ".pt", ".pth"})
-_PART_OF_SEVERAL = re.compile(r"-\d{5}-of-\d{5}\.gguf", re.IGNORECASE)
+# What is looked for in a folder, in this order: the ends of names, and the name that wins where there are several.
+_WANTED = (
+    (".gguf", "model.gguf"),
+    (".onnx", "model.onnx"),
+    (".safetensors", "model.safetensors"),
+    (".xml", "openvino_model.xml"),
+)
+_FIRST_OF_SEVERAL, _PART_OF_SEVERAL = "-00001-of-", "-of-"
 
 
 class Chosen(Struct, frozen=True):
@@ -36,19 +42,23 @@ class Chosen(Struct, frozen=True):
 
 
 def choose(path: Path) -> Chosen:
-    """Look at `path`, a file or folder, without reading more than first bytes.
+    """Look at `path`, a file or folder; of files only headers are read.
 
     Raises NotFoundError, FormatError, UnsupportedError; InputError for anything but plain files and folders.
     """
     folder = path if path.is_dir() else path.parent
     try:
-        weights = _weights_in(path) if path.is_dir() else path
+        weights = _weights_in(path) if path.is_dir() else _first_part(path)
     except OSError as error:
         raise InputError(f"{path.name} cannot be read: {error.strerror}") from None
     format = _format_of(weights)
+    module = formats.find(format)
     files = [("weights", plain_text(weights.name), _resolved(weights))]
-    if path.is_dir() or format == "onnx":
-        for name, role in formats.find(format).COMPANIONS.items():
+    with formats.told_of(plain_text(weights.name)):
+        for name in module.parts(weights.name, lambda name: _beside(folder, name)):
+            files.append(("weights", name, formats.path_of(name, lambda name: _beside(folder, name))))
+    if path.is_dir() or format != "gguf":
+        for name, role in module.COMPANIONS.items():
             if (folder / name).is_file():
                 files.append((role, name, _resolved(folder / name)))
     return Chosen(format, tuple(files))
@@ -63,27 +73,54 @@ def take(chosen: Chosen, folder: Path, settings: StoreSettings, report: Report) 
 
 
 def _weights_in(folder: Path) -> Path:
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".gguf")
-    if not found:
-        found = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".onnx")
-    named = [path for path in found if path.name == "model.onnx"]
-    if len(found) == 1 or named:
-        return (named or found)[0]
-    if found:
-        raise InputError(
-            f"{folder.name} holds {len(found)} models",
-            hint=f"name one file: {', '.join(each.name for each in found[:5])}",
-        )
+    present = sorted(folder.iterdir())
+    for suffix, best in _WANTED:
+        found = [path for path in present if path.name.lower().endswith(suffix)]
+        if suffix == ".xml":
+            found = [path for path in found if path.name not in formats.find("openvino").COMPANIONS]
+        # Of several parts the first stands for all.
+        found = [path for path in found if _FIRST_OF_SEVERAL in path.name or not _is_part(path)]
+        named = [path for path in found if path.name == best]
+        if len(found) == 1 or named:
+            return (named or found)[0]
+        if found:
+            raise InputError(
+                f"{folder.name} holds {len(found)} models",
+                hint=f"name one file: {', '.join(each.name for each in found[:5])}",
+            )
+    pickles = [path.name for path in present if path.suffix.lower() in _PICKLES]
+    if pickles:
+        raise _pickled(pickles[0])
     raise NotFoundError(
-        f"{folder.name} holds no model", hint="a folder needs one .gguf file, or model.onnx with tokenizer.json"
+        f"{folder.name} holds no model",
+        hint="a folder needs a .gguf file, model.onnx, model.safetensors with config.json, or openvino_model.xml",
+    )
+
+
+def _is_part(path: Path) -> bool:
+    """Whether the name ends in -00002-of-00003 or the like."""
+    tail = path.stem[-15:]
+    return tail[:1] == "-" and tail[6:10] == _PART_OF_SEVERAL and (tail[1:6] + tail[10:]).isdecimal()
+
+
+def _first_part(path: Path) -> Path:
+    """The first of the parts that `path` is one of; `path` itself if it is none. Raises NotFoundError."""
+    if not _is_part(path):
+        return path
+    first = path.with_name(f"{path.stem[:-15]}{_FIRST_OF_SEVERAL}{path.stem[-5:]}{path.suffix}")
+    if not first.is_file():
+        raise NotFoundError(f"{first.name} is missing", hint="all parts must lie in one folder")
+    return first
+
+
+def _pickled(name: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"{name} is, or may hold, a pickle: loading it would run whatever code is in it",
+        hint="take the same model as safetensors, GGUF or ONNX",
     )
 
 
 def _format_of(path: Path) -> str:
-    if _PART_OF_SEVERAL.search(path.name):
-        raise UnsupportedError(
-            f"{path.name} is one of several parts", hint="join them with llama.cpp's `llama-gguf-split --merge`"
-        )
     descriptor = _open(path)
     try:
         head = os.pread(descriptor, HEAD_BYTES, 0)
@@ -95,16 +132,18 @@ def _format_of(path: Path) -> str:
         or (head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05")
         or head[:2] == b"PK"
     ):
-        raise UnsupportedError(
-            f"{path.name} is, or may hold, a pickle: loading it would run whatever code is in it",
-            hint="take the same model as GGUF or ONNX",
-        )
+        raise _pickled(path.name)
     format = formats.recognise(head, path.name)
     if format is None:
         raise UnsupportedError(
             f"{path.name} is of no format that is known here", hint=f"known: {', '.join(formats.names())}"
         )
     return format
+
+
+def _beside(folder: Path, name: str) -> Path | None:
+    """The file called `name` in the folder, links followed once."""
+    return _resolved(folder / name) if (folder / name).is_file() else None
 
 
 def _resolved(path: Path) -> Path:

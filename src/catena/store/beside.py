@@ -1,0 +1,61 @@
+"""Reads the small files that lie beside weights, within bounds: JSON objects, chat templates, names of other files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from catena.core.errors import FormatError
+from catena.store.window import opened
+
+MAX_JSON_BYTES = 1 << 20
+MAX_TOKENIZER_BYTES = 64 << 20
+MAX_TEMPLATE_BYTES = 1 << 20
+MAX_NAME_CHARS = 512
+_Value = TypeVar("_Value", str, int, bool, float, list[str], dict[str, str], dict[str, msgspec.Raw])
+
+Object = dict[str, msgspec.Raw]
+
+
+def json_object(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Object:
+    """The JSON object in a file, checked throughout but not built: each value is its bytes. Raises FormatError."""
+    with opened(path) as window:
+        if window.size > max_bytes:
+            raise FormatError("a JSON file beside the model is too large")
+        try:
+            return msgspec.json.decode(window.read(0, window.size), type=Object)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise FormatError("a JSON file beside the model is no JSON object") from None
+
+
+def value(config: Mapping[str, msgspec.Raw], key: str, kind: type[_Value], default: _Value) -> _Value:
+    """The value under `key` if it is of this kind, else the default."""
+    try:
+        return msgspec.json.decode(config[key], type=kind) if key in config else default
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return default
+
+
+def template(path: Path) -> str:
+    """The chat template in a file. Raises FormatError."""
+    with opened(path) as window:
+        if window.size > MAX_TEMPLATE_BYTES:
+            raise FormatError("the chat template is longer than 1 MiB")
+        try:
+            return window.read(0, window.size).decode()
+        except UnicodeDecodeError:
+            raise FormatError("the chat template is not UTF-8") from None
+
+
+def is_within(name: str) -> bool:
+    """Whether `name`, as a header or index states it, names a file in the same folder or below it, and nothing else."""
+    parts = name.split("/")
+    return (
+        0 < len(name) <= MAX_NAME_CHARS
+        and name.isprintable()
+        and not any(letter in name for letter in '\\:*?<>|"')
+        and all(part == part.strip() and part not in ("", ".", "..") for part in parts)
+    )
