@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 from msgspec import Struct
 
 from catena.core.manifest import Manifest, StoredModel
-from catena.core.messages import Closed, EmbedRequest, GenerateRequest, Opened, PredictRequest
+from catena.core.messages import (
+    Closed,
+    EmbedRequest,
+    GenerateRequest,
+    Opened,
+    PredictRequest,
+    RerankRequest,
+    TranscribeRequest,
+)
 from catena.core.settings import ReachSettings
 from catena.reach.access import Access
 from catena.reach.archive import Archive
@@ -17,11 +25,26 @@ from catena.reach.gateway.background import Background
 from catena.reach.ticket import Caller
 
 if TYPE_CHECKING:
-    from catena.reach.router import Answer, CountedPrompt, EmbeddedAnswer, PredictedAnswer
+    from catena.reach.router import (
+        Answer,
+        CountedPrompt,
+        EmbeddedAnswer,
+        PredictedAnswer,
+        RerankedAnswer,
+        Transcript,
+    )
     from catena.store import Change, Progress, Upload
 
 
-class Reach(Protocol):
+class Judges(Protocol):
+    """The part of the router that weighs texts and listens to speech."""
+
+    async def rerank(self, request: RerankRequest, caller: Caller, /) -> RerankedAnswer: ...
+
+    def transcribe(self, request: TranscribeRequest, caller: Caller, /) -> AbstractAsyncContextManager[Transcript]: ...
+
+
+class Reach(Judges, Protocol):
     """The router, as protocols see it."""
 
     def generate(self, request: GenerateRequest, caller: Caller, /) -> AbstractAsyncContextManager[Answer]: ...
