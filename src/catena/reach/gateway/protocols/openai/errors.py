@@ -21,7 +21,8 @@ _CODES = {
 _PARAMS = {"think": "reasoning_effort"}
 
 
-def _detail(failure: Failure) -> dict[str, Any]:
+def detail(failure: Failure) -> dict[str, Any]:
+    """What is told of a failure, by the names of this protocol."""
     kind = _KINDS.get(failure.status, "server_error" if failure.status >= 500 else "invalid_request_error")
     code = _CODES.get(failure.code, failure.code)
     if failure.code == "not_found" and failure.param == "model":
@@ -36,12 +37,12 @@ def _detail(failure: Failure) -> dict[str, Any]:
 
 
 def _body(failure: Failure) -> bytes:
-    return encode({"error": _detail(failure)})
+    return encode({"error": detail(failure)})
 
 
 def _event(failure: Failure) -> bytes:
     """No `[DONE]` follows: clients take an end without it and without this event for a complete answer."""
-    return b"data: " + encode({"error": {**_detail(failure), "status": failure.status}}) + b"\n\n"
+    return b"data: " + encode({"error": {**detail(failure), "status": failure.status}}) + b"\n\n"
 
 
 OPENAI = Dialect(_body, _event)
