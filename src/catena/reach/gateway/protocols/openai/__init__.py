@@ -1,6 +1,14 @@
 """The OpenAI protocol for text: models, chat, completions, embeddings, responses."""
 
-from catena.reach.gateway.protocols.openai import chat, completions, embeddings, models, responses
+from catena.reach.gateway.protocols.openai import (
+    chat,
+    completions,
+    embeddings,
+    models,
+    rerank,
+    responses,
+    transcriptions,
+)
 from catena.reach.gateway.protocols.openai.errors import OPENAI
 from catena.reach.gateway.routing import Route
 

@@ -90,8 +90,46 @@ EMBEDDING: Mapping[str, Field] = {
     "user": _ignored("the caller is known by its API key", ""),
 }
 
+RERANK: Mapping[str, Field] = {
+    "model": _honoured("name, alias or manifest digest"),
+    "query": _honoured("a text"),
+    "documents": _honoured("1 to 1000 texts, or objects with a text"),
+    "top_n": _honoured("how many results, best first; all if not given"),
+    "return_documents": _honoured("true if not given, but false at /v2/rerank"),
+    "truncation": _honoured("false: a document that is too long is an error; else it is cut, with a warning"),
+    "max_tokens_per_doc": _honoured("tokens of a query and document that are read; what is longer is cut"),
+    "rank_fields": _refused("documents have one field, their text", ["text"]),
+    "max_chunks_per_doc": _refused("documents are read once, from their beginning", 1),
+    "priority": _ignored("there is one tier", 0),
+    "user": _ignored("the caller is known by its API key", ""),
+}
+
+TRANSCRIPTION: dict[str, Field] = {
+    "file": _honoured("WAV, FLAC, MP3 or Ogg Vorbis, up to 25 MiB and 4 hours"),
+    "model": _honoured("name, alias or manifest digest"),
+    "language": _honoured("that of the speech; one that the model does not write is refused"),
+    "languages": _honoured("the first of them is taken for the language"),
+    "response_format": _honoured("json, text, srt, verbose_json, vtt"),
+    "timestamp_granularities": _honoured("segment, with verbose_json; word is refused: it is not known"),
+    "stream": _honoured("server-sent events, with the text as it is written; json and text only"),
+    "temperature": _ignored("the likeliest text is written", "0", "0.0"),
+    "prompt": _ignored("the models here take none", ""),
+    "keywords": _ignored("the models here take none", []),
+    "chunking_strategy": _ignored("speech is always cut where it pauses", "auto"),
+    "user": _ignored("the caller is known by its API key", ""),
+    "include": _refused("probabilities are given per segment, in verbose_json", []),
+    "known_speaker_names": _refused("speakers are not told apart", []),
+    "known_speaker_references": _refused("speakers are not told apart", []),
+}
+
+TRANSLATION: dict[str, Field] = {
+    name: TRANSCRIPTION[name] for name in ("file", "model", "prompt", "response_format", "temperature")
+}
+
 TABLES: Mapping[str, Mapping[str, Field]] = {
     "POST /v1/chat/completions": CHAT,
     "POST /v1/completions": COMPLETION,
     "POST /v1/embeddings": EMBEDDING,
+    "POST /v1/rerank": RERANK,
+    "POST /v1/audio/transcriptions": TRANSCRIPTION,
 }
