@@ -100,6 +100,7 @@ class AuditLog(Reading):
                 raise
             with anyio.CancelScope(shield=True):
                 return await self._late(record, future)
+            raise AssertionError("a shielded scope is not cancelled") from None
         except TimeoutError:
             self._abandon(record, future)
             raise _too_late() from None

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import anyio
 from anyio.abc import TaskGroup
@@ -22,16 +22,20 @@ from catena.core.messages import (
     Event,
     Finished,
     GenerateRequest,
+    Listened,
     Progress,
     Reply,
+    Segment,
     Timings,
     ToolCallDelta,
+    TranscribeRequest,
     Usage,
 )
 from catena.core.messages.reply import Collector
 
 if TYPE_CHECKING:
     from catena.reach.gateway.exchange import Exchange
+    from catena.reach.router import Answer, Transcript
 
 # A stream's head waits this long for the first event, so that an early error is a real HTTP error.
 HOLD_S = 1.0
@@ -44,6 +48,9 @@ class Accepted(Struct, frozen=True):
 
     receipt: str
     model: StoredModel
+
+
+Item = Accepted | Event | Segment | Listened
 
 
 class Renderer(Protocol):
@@ -97,12 +104,18 @@ async def unless_gone(exchange: Exchange, work: Coroutine[Any, Any, T]) -> T:
     """
     with anyio.CancelScope() as scope:
 
-        def leave(watch: asyncio.Task[None]) -> None:
-            if exchange.is_gone:
-                scope.cancel()
+        def leave() -> None:
+            exchange.is_gone = True
+            scope.cancel()
 
+        if exchange.wire is not None:
+            exchange.wire.when_gone(leave)
+            try:
+                return await work
+            finally:
+                exchange.wire.when_gone(None)
         watch = asyncio.get_running_loop().create_task(exchange.gone())
-        watch.add_done_callback(leave)
+        watch.add_done_callback(lambda _: leave() if exchange.is_gone else None)
         try:
             return await work
         finally:
@@ -137,7 +150,7 @@ async def whole(
 
 async def stream(
     exchange: Exchange,
-    request: GenerateRequest,
+    request: GenerateRequest | TranscribeRequest,
     renderer: Renderer,
     settle: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
@@ -149,7 +162,7 @@ async def stream(
 
     async def pump() -> None:
         try:
-            async with exchange.services.router.generate(request, exchange.caller) as answer:
+            async with _asked(exchange, request) as answer:
                 await mailbox.put(Accepted(answer.receipt, answer.model))
                 async for event in answer.events:
                     await mailbox.put(event)
@@ -170,17 +183,26 @@ async def stream(
         await exchange.finish(renderer.end())
 
 
+def _asked(
+    exchange: Exchange, request: GenerateRequest | TranscribeRequest
+) -> AbstractAsyncContextManager[Answer | Transcript]:
+    router = exchange.services.router
+    if isinstance(request, TranscribeRequest):
+        return router.transcribe(request, exchange.caller)
+    return router.generate(request, exchange.caller)
+
+
 class Mailbox:
     """Between one pump and one relay: bounded, in order, and cheaper than a stream with a timer per item."""
 
     def __init__(self) -> None:
         self.error: CatenaError | None = None
         self.is_closed = False
-        self._items: list[Accepted | Event] = []
+        self._items: list[Item] = []
         self._wake: anyio.Event | None = None
         self._room: anyio.Event | None = None
 
-    async def put(self, item: Accepted | Event) -> None:
+    async def put(self, item: Item) -> None:
         """Add an item, waiting while MAX_WAITING_EVENTS are there already."""
         while len(self._items) >= MAX_WAITING_EVENTS:
             self._room = anyio.Event()
@@ -198,7 +220,7 @@ class Mailbox:
         if self._wake is not None:
             self._wake.set()
 
-    async def take(self) -> list[Accepted | Event]:
+    async def take(self) -> list[Item]:
         """Everything that is there; waits for the first item, the end, or `wake` (then the list may be empty)."""
         if not self._items and not self.is_closed:
             self._wake = anyio.Event()
@@ -248,7 +270,7 @@ class _Relay:
                 left_s = ping_s
             await anyio.sleep(left_s)
 
-    def _render(self, item: Accepted | Event) -> bytes:
+    def _render(self, item: Item) -> bytes:
         match item:
             case Delta() | ToolCallDelta() | Finished():
                 if not self._is_begun:
@@ -264,9 +286,9 @@ class _Relay:
                 return self._renderer.sign(phase, fraction) if is_news and self._exchange.status else b""
             case Usage():
                 self._exchange.usage = item
-            case Timings():
+            case _:
                 pass
-        return self._renderer.event(item)
+        return self._renderer.event(cast(Event, item))  # whoever asks for speech can write what comes of it
 
     def _begin(self) -> bytes:
         if self._is_begun or self._accepted is None:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import msgspec
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from catena.core.settings import ReachSettings
@@ -33,6 +33,59 @@ class Limits(ServerState):
         super().__init__()
         self.settings = settings
         self.is_stopping = False
+        self._lines: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
+
+    def default_lines(self) -> bytes:
+        """`default_headers` as lines, put together anew when they were replaced."""
+        headers, lines = self._lines
+        if headers is not self.default_headers:
+            lines = b"".join([b"%b: %b\r\n" % pair for pair in self.default_headers])
+            self._lines = (self.default_headers, lines)
+        return lines
+
+
+class Wire:
+    """What one request may do with its connection beyond ASGI, where a small answer would cost more than its work."""
+
+    __slots__ = ("_connection", "_cycle")
+
+    def __init__(self, connection: Connection, cycle: RequestResponseCycle) -> None:
+        self._connection = connection
+        self._cycle = cycle
+
+    @property
+    def has_body(self) -> bool:
+        """Whether the whole body is here, so that nobody need wait for it."""
+        return not self._cycle.more_body
+
+    @property
+    def is_free(self) -> bool:
+        """Whether an answer can be written now, at once and whole."""
+        return not (self._connection.flow.write_paused or self._cycle.response_started)
+
+    def answer(self, status: int, head: bytes, body: bytes, *, is_last: bool) -> None:
+        """Write a whole answer with one call; `head` holds header lines, that of the length among them.
+
+        With `is_last` the connection ends with this answer.
+        """
+        cycle, connection = self._cycle, self._connection
+        if cycle.disconnected:
+            return
+        cycle.keep_alive = cycle.keep_alive and not is_last
+        cycle.response_started = cycle.response_complete = True
+        ending = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
+        connection.transport.write(b"".join((STATUS_LINE[status], connection.limits.default_lines(), head, ending, body)))
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            connection.transport.close()
+        cycle.on_response()
+
+    def when_gone(self, leave: Callable[[], None] | None) -> None:
+        """Have `leave` called, once, when the peer has gone; None: no longer."""
+        if leave is not None and self._cycle.disconnected:
+            leave()
+        else:
+            self._connection.leave = leave
 
 
 class Connection(HttpToolsProtocol):
@@ -42,7 +95,7 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, config: Config, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(config, limits, {}, loop)
-        self._limits = limits
+        self.limits = limits
         self._timer: TimerHandle | None = None
         self._unread: TimerHandle | None = None  # while the peer leaves what we wrote
         self._in_head = True
@@ -51,27 +104,30 @@ class Connection(HttpToolsProtocol):
         self._upgrades = False
         self._is_odd = False  # framed in a way that another reader might understand otherwise
         self._ignored_bytes = 0  # of a body that came after its answer
+        self.leave: Callable[[], None] | None = None  # called when the peer has gone
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast(asyncio.Transport, transport))
-        if len(self.connections) > self._limits.settings.max_connections:
+        if len(self.connections) > self.limits.settings.max_connections:
             self._refuse(503, "too_many_connections", "too many connections", b"retry-after: 1\r\n")
         else:
-            self._arm(self._limits.settings.header_timeout_s, self._head_is_late)
+            self._arm(self.limits.settings.header_timeout_s, self._head_is_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         self._be_patient()
         super().connection_lost(exc)
+        if self.leave is not None:
+            self.leave()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
-        limit = self._limits.settings.max_header_bytes
+        limit = self.limits.settings.max_header_bytes
         if self._in_head:
             self._packet_bytes += len(data)
             if self._timer is None:
-                self._arm(self._limits.settings.header_timeout_s, self._head_is_late)
+                self._arm(self.limits.settings.header_timeout_s, self._head_is_late)
         super().data_received(data)
         if self._in_head and self._packet_bytes > limit:
             self._refuse_head()
@@ -102,7 +158,7 @@ class Connection(HttpToolsProtocol):
         self._disarm()
         self._in_head = False
         self._packet_bytes = self._ignored_bytes = 0
-        if self._field_bytes > self._limits.settings.max_header_bytes:
+        if self._field_bytes > self.limits.settings.max_header_bytes:
             self._refuse_head()
         elif self._is_odd or not self.url.startswith(b"/") or not self._has_known_version():
             self.send_400_response("")
@@ -110,16 +166,17 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
         else:
             super().on_headers_complete()
-            if self._limits.is_stopping or self._upgrades:
+            if self.limits.is_stopping or self._upgrades:
                 self.cycle.keep_alive = False
-            self._arm(self._limits.settings.body_timeout_s + GRACE_S, self._body_is_late)
+            self.scope["catena.wire"] = Wire(self, self.cycle)  # type: ignore[typeddict-unknown-key]
+            self._arm(self.limits.settings.body_timeout_s + GRACE_S, self._body_is_late)
 
     def on_body(self, body: bytes) -> None:
         if self.transport.is_closing():
             return
         if self.cycle.response_complete:
             self._ignored_bytes += len(body)
-            if self._ignored_bytes > self._limits.settings.max_body_bytes:
+            if self._ignored_bytes > self.limits.settings.max_body_bytes:
                 self.transport.abort()
             return
         super().on_body(body)
@@ -175,7 +232,7 @@ class Connection(HttpToolsProtocol):
         self.transport.abort()
 
     def _refuse_head(self) -> None:
-        limit = self._limits.settings.max_header_bytes
+        limit = self.limits.settings.max_header_bytes
         self._refuse(431, "headers_too_large", f"the head of the request is larger than {limit} bytes")
 
     def _refuse(self, status: int, code: str, message: str, headers: bytes = b"") -> None:
@@ -205,7 +262,7 @@ class Connection(HttpToolsProtocol):
     def _be_impatient(self) -> None:
         """Cut the connection unless its peer takes what was written within the time for a body."""
         if self._unread is None:
-            self._unread = self.loop.call_later(self._limits.settings.body_timeout_s, self.transport.abort)
+            self._unread = self.loop.call_later(self.limits.settings.body_timeout_s, self.transport.abort)
 
     def _be_patient(self) -> None:
         if self._unread is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import anyio
@@ -15,6 +15,9 @@ from catena.reach.gateway.failures import Failure, HttpError
 from catena.reach.gateway.routing import JSON, Dialect, Route
 from catena.reach.gateway.services import Services
 from catena.reach.ticket import Caller
+
+if TYPE_CHECKING:
+    from catena.reach.gateway.connection import Wire
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -67,6 +70,7 @@ class Exchange:
         # Says in an open stream what went wrong, where its protocol must know for that what was sent before.
         self.last_words: Callable[[Failure], bytes] | None = None
         self.limit: anyio.CancelScope | None = None  # ends this request; work with a time limit of its own may lift it
+        self.wire: Wire | None = scope.get("catena.wire")  # None behind another server than ours
         self._receive = receive
         self._send = send
 
@@ -106,20 +110,12 @@ class Exchange:
             raise HttpError(400, "the Content-Length header is not one number", headers=CLOSE)
         if int(length) > limit:
             raise _too_large(limit)
-        num_bytes, is_last = 0, False
+        if self.wire is not None and self.wire.has_body:
+            await self._take(take, limit)
+            return
         try:
             with anyio.fail_after(self.services.settings.body_timeout_s):
-                while not is_last:
-                    message = await self._receive()
-                    if message["type"] == "http.disconnect":
-                        self.is_gone = True
-                        raise CancelledError("the client left before its request was complete")
-                    piece: bytes = message.get("body", b"")
-                    num_bytes += len(piece)
-                    if num_bytes > limit:
-                        raise _too_large(limit)
-                    await take(piece)
-                    is_last = not message.get("more_body", False)
+                await self._take(take, limit)
         except TimeoutError:
             raise HttpError(
                 408,
@@ -127,6 +123,20 @@ class Exchange:
                 code="body_timeout",
                 headers=CLOSE,
             ) from None
+
+    async def _take(self, take: Callable[[bytes], Awaitable[None]], limit: int) -> None:
+        num_bytes, is_last = 0, False
+        while not is_last:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self.is_gone = True
+                raise CancelledError("the client left before its request was complete")
+            piece: bytes = message.get("body", b"")
+            num_bytes += len(piece)
+            if num_bytes > limit:
+                raise _too_large(limit)
+            await take(piece)
+            is_last = not message.get("more_body", False)
 
     async def gone(self) -> None:
         """Return when the client has gone. The body must have been read."""
@@ -136,14 +146,22 @@ class Exchange:
 
     async def answer(self, status: int, body: bytes, content_type: str = JSON, headers: Headers = ()) -> None:
         """Send a whole answer."""
-        extra = [("content-length", str(len(body)))] if status not in (204, 304) else []
-        await self._start(status, content_type if body else "", [*headers, *extra])
+        out = self._head(status, content_type if body else "", headers)
+        if status not in (204, 304):
+            out["content-length"] = str(len(body))
         self.is_finished = True
-        await self._send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
+        if self.method == "HEAD":
+            body = b""
+        if self.wire is not None and self.wire.is_free:
+            is_last = out.pop("connection", "") == "close"
+            self.wire.answer(status, _lines(out), body, is_last=is_last)
+        else:
+            await self._start(status, out)
+            await self._send({"type": "http.response.body", "body": body})
 
     async def open_stream(self, content_type: str, headers: Headers = ()) -> None:
         """Send the head of an answer whose length is not known yet."""
-        await self._start(200, content_type, headers)
+        await self._start(200, self._head(200, content_type, headers))
 
     async def write(self, piece: bytes) -> None:
         """Send a piece of an open stream; waits while the client does not read (the connection bounds how long)."""
@@ -164,7 +182,8 @@ class Exchange:
             headers = (*failure.headers, (dialect.id_header, self.request_id))
             await self.answer(failure.status, dialect.body(failure), dialect.content_type, headers)
 
-    async def _start(self, status: int, content_type: str, headers: Headers) -> None:
+    def _head(self, status: int, content_type: str, headers: Headers) -> dict[str, str]:
+        """The headers of the answer; from here on it has begun."""
         out = dict(ALWAYS)
         if content_type:
             out["content-type"] = content_type
@@ -178,7 +197,10 @@ class Exchange:
         out |= self.headers_out
         out |= headers
         self.status = status
-        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in out.items()]
+        return out
+
+    async def _start(self, status: int, headers: dict[str, str]) -> None:
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": raw})
 
 
@@ -188,6 +210,14 @@ CLOSE: tuple[tuple[str, str], ...] = (("connection", "close"),)
 def header_text(text: str) -> str:
     """`text` with everything that may not stand in a header value replaced by `?`."""
     return "".join(letter if " " <= letter <= "~" else "?" for letter in text)
+
+
+def _lines(headers: dict[str, str]) -> bytes:
+    """`headers` as they are written. Raises ValueError for one that would end its line."""
+    text = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if not text.count("\n") == text.count("\r") == len(headers):
+        raise ValueError("a header holds a line break")
+    return text.encode("latin-1")
 
 
 def _too_large(limit: int) -> HttpError:
