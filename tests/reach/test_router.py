@@ -122,7 +122,9 @@ class Scheduler:
         return self._phase
 
     @asynccontextmanager
-    async def lease(self, model: StoredModel, caller: str, *, adapters: Any = ()) -> AsyncIterator[Any]:
+    async def lease(
+        self, model: StoredModel, caller: str, *, adapters: Any = (), is_background: bool = False
+    ) -> AsyncIterator[Any]:
         yield SimpleNamespace(session=self.session, queued_s=0.25, loading_s=0.5)
 
 

@@ -42,9 +42,15 @@ class RunSettings(Struct, frozen=True, forbid_unknown_fields=True):
 class ReachSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """[reach] The door: where it listens, who may come in, and how much of everything is allowed.
 
+    gRPC is served on `grpc_port` of the same host, if one is set; a client may have `grpc_streams` calls at a time on
+    each of its connections.
+
     Answers that callers want kept stay for `responses_keep_s` (0: none is kept), of each key the newest that fit in
     `responses_bytes`. Each key may have `background_limit` pieces of work in the background, which end after
     `background_timeout_s`.
+
+    Each key may leave `uploads_limit` files here, each up to `upload_bytes` and all together up to `uploads_bytes`. A
+    batch has at most `batch_lines` requests; `batch_concurrency` of them run at a time, over all batches.
     """
 
     host: str = "127.0.0.1"
@@ -62,10 +68,17 @@ class ReachSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ping_s: Annotated[float, Meta(gt=0)] = 5.0
     drain_s: Seconds = 30.0
     max_connections: Count = 1024
+    grpc_port: Port | None = None
+    grpc_streams: Annotated[int, Meta(ge=1, le=65536)] = 128
     responses_keep_s: Seconds = 2_592_000.0
     responses_bytes: Count = 256 << 20
     background_limit: Count = 16
     background_timeout_s: Seconds = 3600.0
+    uploads_limit: Count = 10_000
+    upload_bytes: Count = 512 << 20
+    uploads_bytes: Count = 16 << 30
+    batch_lines: Count = 50_000
+    batch_concurrency: Annotated[int, Meta(ge=1, le=256)] = 2
 
 
 class WatchSettings(Struct, frozen=True, forbid_unknown_fields=True):

@@ -156,6 +156,16 @@ class Access:
         what = "this is not a key of this gateway" if key else "a key is needed"
         raise UnauthenticatedError(what, hint="send `Authorization: Bearer ctn_…`; `catena keys add NAME` makes one")
 
+    def standing(self, id: str) -> Identity | None:
+        """What the caller with this id (`local`, or that of a key) may do now; None for one that is no more."""
+        if id == LOCAL.caller.key:
+            return LOCAL
+        self._refresh()
+        kept = self._kept.get(id)
+        if kept is None or kept.row.revoked_at_ns is not None:
+            return None
+        return Identity(Caller(id), frozenset(kept.row.scopes))
+
     def _verify(self, key: str) -> Identity:
         shape = _SHAPE.fullmatch(key)
         self._refresh()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import anyio
@@ -150,7 +150,7 @@ class Router:
         """
         model = self.resolve(name)
         adapters = self._adapters(model, Preset.of(model.manifest).adapters)
-        async with self.scheduler.lease(model, caller.key, adapters=adapters):
+        async with self._lease(model, caller, adapters=adapters):
             return model
 
     @asynccontextmanager
@@ -178,7 +178,7 @@ class Router:
         try:
             request = Preset.of(model.manifest).applied(request)
             adapters = self._adapters(model, request.adapters)
-            async with self.scheduler.lease(model, caller.key, adapters=adapters) as lease:
+            async with self._lease(model, caller, adapters=adapters) as lease:
                 _note_lease(ticket, lease)
                 if not isinstance(lease.session, Counter):
                     raise UnsupportedError(f"the engine of {model.name} does not count tokens of text", param="model")
@@ -194,7 +194,7 @@ class Router:
         """Decide, record, embed, close. Errors raised after the record was opened carry its id."""
         ticket, model = await self._admit(request, request.model, caller, "embed")
         try:
-            async with self.scheduler.lease(model, caller.key) as lease:
+            async with self._lease(model, caller) as lease:
                 _note_lease(ticket, lease)
                 if not isinstance(lease.session, Embedder):
                     raise UnsupportedError(
@@ -216,7 +216,7 @@ class Router:
         """
         ticket, model = await self._admit(request, request.model, caller, "rerank")
         try:
-            async with self.scheduler.lease(model, caller.key) as lease:
+            async with self._lease(model, caller) as lease:
                 _note_lease(ticket, lease)
                 if not isinstance(lease.session, Reranker):
                     raise UnsupportedError(
@@ -258,7 +258,7 @@ class Router:
         ticket = await self._open(question, model, decision, caller, "predict")
         assert model is not None
         try:
-            async with self.scheduler.lease(model, caller.key) as lease:
+            async with self._lease(model, caller) as lease:
                 _note_lease(ticket, lease)
                 if not _predicts(type(lease.session)):
                     raise UnsupportedError(f"the engine of {model.name} does not predict", param="model")
@@ -313,7 +313,7 @@ class Router:
             phase = self.scheduler.phase(model.digest)
             if phase != "ready":
                 yield Progress("queued" if phase == "busy" else "loading")
-            async with self.scheduler.lease(model, caller.key, adapters=adapters) as lease:
+            async with self._lease(model, caller, adapters=adapters) as lease:
                 _note_lease(ticket, lease)
                 if not isinstance(lease.session, Generator):
                     raise UnsupportedError(
@@ -347,7 +347,7 @@ class Router:
             phase = self.scheduler.phase(model.digest)
             if phase != "ready":
                 yield Progress("queued" if phase == "busy" else "loading")
-            async with self.scheduler.lease(model, caller.key) as lease:
+            async with self._lease(model, caller) as lease:
                 _note_lease(ticket, lease)
                 if not isinstance(lease.session, Transcriber):
                     raise UnsupportedError(
@@ -373,6 +373,11 @@ class Router:
         reply = collector.reply()
         ticket.finish = tuple(choice.reason for choice in reply.choices)
         await ticket.close("complete", answer=answer_bytes(reply))
+
+    def _lease(
+        self, model: StoredModel, caller: Caller, *, adapters: tuple[StoredModel, ...] = ()
+    ) -> AbstractAsyncContextManager[Lease]:
+        return self.scheduler.lease(model, caller.key, adapters=adapters, is_background=caller.is_background)
 
     def _adapters(self, model: StoredModel, wanted: Mapping[str, float]) -> tuple[StoredModel, ...]:
         """The adapters by name. Raises NotFoundError; IntegrityError if one `model` was made with is another by now."""

@@ -40,10 +40,14 @@ class Salts(Protocol):
 
 
 class Caller(Struct, frozen=True):
-    """Who asks: the id of an API key, or `local`; and through which door, e.g. `openai.chat`."""
+    """Who asks: the id of an API key, or `local`; and through which door, e.g. `openai.chat`.
+
+    What is asked in the background waits until nobody else does.
+    """
 
     key: str = "local"
     door: str = "local"
+    is_background: bool = False
 
 
 def salted_digest(salt: bytes, content: bytes) -> str:

@@ -51,33 +51,36 @@ class Admission:
             tenant = self._tenants[key] = Tenant(key, model, adapters, cost)
         return tenant
 
-    def try_start(self, tenant: Tenant, caller: str, now_s: float) -> Session | None:
+    def try_start(self, tenant: Tenant, caller: str, now_s: float, *, is_background: bool = False) -> Session | None:
         """The session, if a slot is free and nobody was there before; the lease then runs."""
-        if not (self.is_open and tenant.admits(now_s)):
+        if not (self.is_open and tenant.admits(now_s, is_background=is_background)):
             return None
-        tenant.start(caller)
+        tenant.start(caller, is_background=is_background)
         status.LEASED.add(1)
         return tenant.session
 
-    def join(self, tenant: Tenant, caller: str, now_s: float) -> Waiter:
-        """Wait in line. Raises BusyError when the queue is full and nobody has more of it than `caller`."""
+    def join(self, tenant: Tenant, caller: str, now_s: float, *, is_background: bool = False) -> Waiter:
+        """Wait in line. Raises BusyError when the queue is full and nobody has more of it than `caller`.
+
+        What is in the background takes no place in the queue: whoever asks so sees to it that there are few.
+        """
         self._check_open()
-        if self.num_waiting >= self._queue_limit:
+        if self.num_waiting >= self._queue_limit and not is_background:
             try:
                 self._push_out(tenant, caller)
             except BusyError:
                 self.settle(tenant)  # it may have been made for this request
                 raise
-        waiter = Waiter(caller, now_s)
-        tenant.line.join(waiter)
-        self._count_waiting(1)
+        waiter = Waiter(caller, now_s, is_background=is_background)
+        tenant.line_of(is_background).join(waiter)
+        self._count_waiting(not is_background)
         self.settle(tenant)
         return waiter
 
     def settle(self, tenant: Tenant) -> None:
         """Let in who may be let in; load a model that somebody waits for; forget one that nobody does."""
         if tenant.stage == "cold":
-            if not tenant.line:
+            if not tenant.is_wanted():
                 self._tenants.pop(tenant.key, None)
             elif self.is_open:
                 tenant.stage = "waiting"
@@ -89,42 +92,44 @@ class Admission:
             return
         now_s = monotonic_s()
         while (waiter := tenant.next(now_s)) is not None:
-            self._count_waiting(-1)
+            self._count_waiting(-(not waiter.is_background))
             status.LEASED.add(1)
             waiter.is_granted = True
             waiter.event.set()
 
-    def stop(self, tenant: Tenant, caller: str, began_s: float) -> None:
+    def stop(self, tenant: Tenant, caller: str, began_s: float, *, is_background: bool = False) -> None:
         """A lease that ran since `began_s` ended."""
         now_s = monotonic_s()
         tenant.cost.note_lease(now_s - began_s)
-        self._free(tenant, caller, now_s)
+        self._free(tenant, caller, now_s, is_background)
 
     def give_up(self, tenant: Tenant, waiter: Waiter) -> None:
         """A request in line was cancelled: it leaves no trace, also when its turn had just come."""
         if waiter.is_granted:
-            self._free(tenant, waiter.caller, monotonic_s())
+            self._free(tenant, waiter.caller, monotonic_s(), waiter.is_background)
         elif waiter.error is None:
-            tenant.line.leave(waiter)
-            self._count_waiting(-1)
-            if not tenant.line:
+            tenant.line_of(waiter.is_background).leave(waiter)
+            self._count_waiting(-(not waiter.is_background))
+            if not tenant.is_wanted():
                 self._stir()
+            elif not tenant.line:
+                self.settle(tenant)
 
     def fail(self, tenant: Tenant, error: CatenaError) -> None:
         """Everybody in line gets an error of their own, because the router writes a receipt into it."""
         waiters = tenant.line.clear()
         self._count_waiting(-len(waiters))
-        for waiter in waiters:
+        for waiter in (*waiters, *tenant.background.clear()):
             own = type(error).__new__(type(error), *error.args)
             own.__dict__.update(error.__dict__)
             own.__cause__ = error
             waiter.error = own
             waiter.event.set()
 
-    def _free(self, tenant: Tenant, caller: str, now_s: float) -> None:
-        tenant.stop(caller, now_s)
+    def _free(self, tenant: Tenant, caller: str, now_s: float, is_background: bool) -> None:
+        tenant.stop(caller, now_s, is_background=is_background)
         status.LEASED.add(-1)
-        if tenant.line or tenant.is_broken():
+        if tenant.is_wanted() or tenant.is_broken():
             self.settle(tenant)
         if not tenant.active:
             self._stir()

@@ -14,11 +14,12 @@ import anyio
 class Waiter:
     """One request in line since `since_s` (core.clock.monotonic_s); `event` is set when it was granted or failed."""
 
-    __slots__ = ("caller", "error", "event", "is_granted", "since_s")
+    __slots__ = ("caller", "error", "event", "is_background", "is_granted", "since_s")
 
-    def __init__(self, caller: str, since_s: float) -> None:
+    def __init__(self, caller: str, since_s: float, *, is_background: bool = False) -> None:
         self.caller = caller
         self.since_s = since_s
+        self.is_background = is_background
         self.event = anyio.Event()
         self.is_granted = False
         self.error: Exception | None = None

@@ -7,6 +7,7 @@ yield; the rest may take what is free as long as the first does not need it.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 
 import anyio
@@ -19,6 +20,9 @@ from catena.run.scheduler import status
 from catena.run.scheduler.tenant import Key, Tenant
 
 CLOSE_TIMEOUT_S = 30.0
+# Work in the background closes sessions that nobody used for this long, and looks for them this often.
+RESTED_S = 30.0
+LOOK_S = 1.0
 DEVICE = "cpu"
 
 log = logging.getLogger("catena.run.scheduler")
@@ -85,7 +89,7 @@ class Occupancy:
         asked: list[Tenant] = []
         try:
             with anyio.move_on_after(self._wait_s):
-                while tenant.line:
+                while tenant.is_wanted():
                     if await self._step(tenant, asked, is_retry):
                         return True
                 return False
@@ -99,7 +103,8 @@ class Occupancy:
     async def _step(self, tenant: Tenant, asked: list[Tenant], is_retry: bool) -> bool:
         """Look once; True if `tenant` has its memory now. Otherwise something was closed, or changed."""
         needed_bytes, room_bytes = tenant.needed_bytes(), self.room_bytes()
-        is_first = self._wanting[0] is tenant
+        # What nobody waits for comes after all that somebody does.
+        is_first = next((one for one in self._wanting if one.line), self._wanting[0]) is tenant
         if not is_retry:
             self._check_possible(tenant, needed_bytes)
             if needed_bytes <= room_bytes - (0 if is_first else self._promised_bytes):
@@ -109,6 +114,9 @@ class Occupancy:
             if not others:
                 return self._reserve(tenant, needed_bytes)  # nothing left to close: the engine has the last word
             loaded = [one for one in others if one.stage == "loaded"]
+            if not tenant.line:
+                # Nobody waits for an answer: only what has been idle for a while goes, and is looked for again.
+                loaded = [one for one in loaded if not one.active and monotonic_s() - one.used_s >= RESTED_S]
             idle = [one for one in loaded if not one.active]
             if is_retry and idle:
                 for one in idle:
@@ -121,7 +129,8 @@ class Occupancy:
                 return False
             self._ask(tenant, victims, asked)
             self._promised_bytes = max(0, needed_bytes - sum(one.memory_bytes for one in victims))
-        await self.changes()
+        with anyio.move_on_after(LOOK_S if is_first and not tenant.line else math.inf):
+            await self.changes()
         return False
 
     async def close(self, tenant: Tenant, reason: str) -> None:

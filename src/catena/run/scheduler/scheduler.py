@@ -82,16 +82,18 @@ class Scheduler:
                 await self._close_all()
 
     def lease(
-        self, model: StoredModel, caller: str, *, adapters: tuple[StoredModel, ...] = ()
+        self, model: StoredModel, caller: str, *, adapters: tuple[StoredModel, ...] = (), is_background: bool = False
     ) -> AbstractAsyncContextManager[Lease]:
         """A session of `model` with `adapters`, for one request of `caller`; leaving the context gives it back.
 
+        With `is_background` nobody waits for the answer: it gets a slot when no other request waits for the session,
+        at most half of them are such, and it closes no session that was used lately.
         Entering waits for a turn, and for the model to be loaded. Raises BusyError when the queue is full or no memory
         becomes free, UnsupportedError when no engine takes the model, ExpiredError when loading takes longer than
         `load_timeout_s`, ResourceError when the model cannot fit, what the engine raises, and CancelledError when the
         scheduler stops.
         """
-        return _Leasing(self._admission, model, caller, adapters)
+        return _Leasing(self._admission, model, caller, adapters, is_background)
 
     def phase(self, digest: str) -> Phase:
         """What a request for the model `digest` would meet now: a free slot, a line, a load under way, or nothing."""
@@ -146,24 +148,30 @@ class Scheduler:
 class _Leasing(AbstractAsyncContextManager[Lease]):
     """One lease. On a warm session with a free slot, entering takes no turn of the event loop."""
 
-    __slots__ = ("_adapters", "_admission", "_began_s", "_caller", "_model", "_tenant")
+    __slots__ = ("_adapters", "_admission", "_began_s", "_caller", "_is_background", "_model", "_tenant")
 
     def __init__(
-        self, admission: Admission, model: StoredModel, caller: str, adapters: tuple[StoredModel, ...]
+        self,
+        admission: Admission,
+        model: StoredModel,
+        caller: str,
+        adapters: tuple[StoredModel, ...],
+        is_background: bool,
     ) -> None:
         self._admission = admission
         self._model = model
         self._caller = caller
         self._adapters = adapters
+        self._is_background = is_background
 
     async def __aenter__(self) -> Lease:
         admission, came_s = self._admission, monotonic_s()
         tenant = self._tenant = admission.tenant(self._model, self._adapters)
         self._began_s = came_s
-        session = admission.try_start(tenant, self._caller, came_s)
+        session = admission.try_start(tenant, self._caller, came_s, is_background=self._is_background)
         if session is not None:
             return Lease(session, 0.0, 0.0)
-        waiter = admission.join(tenant, self._caller, came_s)
+        waiter = admission.join(tenant, self._caller, came_s, is_background=self._is_background)
         try:
             await waiter.event.wait()
         except BaseException:
@@ -181,7 +189,7 @@ class _Leasing(AbstractAsyncContextManager[Lease]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._admission.stop(self._tenant, self._caller, self._began_s)
+        self._admission.stop(self._tenant, self._caller, self._began_s, is_background=self._is_background)
 
 
 def _status(tenant: Tenant, session: Session, limit_s: float) -> status.SessionStatus:
@@ -195,7 +203,7 @@ def _status(tenant: Tenant, session: Session, limit_s: float) -> status.SessionS
         memory_bytes=tenant.memory_bytes,
         slots=tenant.slots,
         active=tenant.active,
-        waiting=len(tenant.line),
+        waiting=len(tenant.line) + len(tenant.background),
         idle_s=idle_s,
         context_tokens=session.facts.context_tokens,
         unload_in_s=None if math.isinf(limit_s) else max(0.0, limit_s - idle_s),

@@ -49,6 +49,7 @@ class Tenant:
     __slots__ = (
         "active",
         "adapters",
+        "background",
         "cost",
         "keep_s",
         "key",
@@ -57,6 +58,7 @@ class Tenant:
         "loaded_s",
         "memory_bytes",
         "model",
+        "num_background",
         "session",
         "slots",
         "stage",
@@ -70,6 +72,8 @@ class Tenant:
         self.adapters = adapters
         self.cost = cost
         self.line = Line()
+        self.background = Line()  # of requests that nobody waits for: they get what the others leave
+        self.num_background = 0  # of the leases in `active`
         self.stage: Stage = "cold"
         self.session: Session | None = None
         self.slots = 0
@@ -103,8 +107,18 @@ class Tenant:
         """Whether what is loaded answers no more; a session may say so of itself."""
         return self.stage == "loaded" and getattr(self.session, "is_broken", False)
 
-    def admits(self, now_s: float) -> bool:
+    def is_wanted(self) -> bool:
+        """Whether anything waits for it."""
+        return bool(self.line or self.background)
+
+    def line_of(self, is_background: bool) -> Line:
+        """Where such a request waits."""
+        return self.background if is_background else self.line
+
+    def admits(self, now_s: float, *, is_background: bool = False) -> bool:
         """Whether a request that comes now may start at once."""
+        if is_background and (self.background or not self._has_background_slot()):
+            return False
         return (
             self.stage == "loaded"
             and self.active < self.slots
@@ -113,26 +127,37 @@ class Tenant:
             and (self.yields is None or now_s < self.yields.until_s)
         )
 
-    def start(self, caller: str) -> None:
+    def start(self, caller: str, *, is_background: bool = False) -> None:
         """A lease of `caller` starts, without having been in line."""
         self.active += 1
-        self.line.start(caller)
+        self.num_background += is_background
+        self.line_of(is_background).start(caller)
 
     def next(self, now_s: float) -> Waiter | None:
         """Let the next waiting request in, if there is a free slot and one that may have it."""
-        if self.stage != "loaded" or self.active >= self.slots or not self.line:
+        if self.stage != "loaded" or self.active >= self.slots:
             return None
-        is_over = self.yields is not None and now_s >= self.yields.until_s
-        waiter = self.line.take(self.yields.before_s if is_over and self.yields is not None else None)
+        if self.line:
+            is_over = self.yields is not None and now_s >= self.yields.until_s
+            waiter = self.line.take(self.yields.before_s if is_over and self.yields is not None else None)
+        else:
+            waiter = self.background.take() if self._has_background_slot() else None
+            self.num_background += waiter is not None
         if waiter is not None:
             self.active += 1
         return waiter
 
-    def stop(self, caller: str, now_s: float) -> None:
+    def stop(self, caller: str, now_s: float, *, is_background: bool = False) -> None:
         """A lease of `caller` ended; whoever waits has yet to be let in."""
         self.active -= 1
-        self.line.stop(caller)
+        self.num_background -= is_background
+        self.line_of(is_background).stop(caller)
         self.used_s = now_s
+
+    def _has_background_slot(self) -> bool:
+        """Half of the slots, and never the last of several, are for requests that nobody waits for; none while others
+        need the memory."""
+        return self.yields is None and self.num_background < max(1, self.slots // 2)
 
     def yield_to(self, since_s: float) -> None:
         """Make room for requests of another model, the oldest of which waits since `since_s`."""
