@@ -137,12 +137,12 @@ async def test_a_request_for_another_model_takes_the_memory_after_the_lease_that
     engine: FakeEngine, opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tenants, "MIN_TURN_S", 0.0)
-    async with opened(engine, memory_bytes=100) as (_, requests):
+    async with opened(engine, memory_bytes=100) as (scheduler, requests):
         await requests.ask("batch1", B, is_background=True)
         await until(lambda: "batch1" in requests.running)
         await requests.ask("batch2", B, is_background=True)
         await requests.ask("now", A)
-        await turns()
+        await until(lambda: any(one.yields for one in scheduler._memory.tenants.values()))
         await requests.end("batch1")
         await until(lambda: "now" in requests.running)
         assert "batch2" not in requests.order
@@ -153,10 +153,10 @@ async def test_the_background_that_waits_for_memory_stands_behind_whoever_comes(
     engine: FakeEngine, opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(occupancy, "LOOK_S", 0.01)
-    async with opened(engine, memory_bytes=100) as (_, requests):
+    async with opened(engine, memory_bytes=100) as (scheduler, requests):
         await warm(requests, A)
         await requests.ask("batch", B, is_background=True)
-        await turns()
+        await until(lambda: scheduler._memory._wanting)
         await requests.ask("now", make_model("c", 60))
         await until(lambda: "now" in requests.running)
         assert "batch" not in requests.order
