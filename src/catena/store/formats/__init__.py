@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -101,9 +102,10 @@ def check_size(paths: Mapping[str, Path], name: str, needed_bytes: int) -> None:
         raise FormatError(f"{plain_text(name)} is too short", hint="it may be cut off: fetch it again")
 
 
-def names() -> list[str]:
+@functools.cache
+def names() -> tuple[str, ...]:
     """Every format, sorted."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
 
 def find(name: str) -> Format:
