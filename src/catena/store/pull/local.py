@@ -160,7 +160,7 @@ def _take(role: str, name: str, path: Path, draft: Path, settings: StoreSettings
         found = os.fstat(descriptor)
         if found.st_size > settings.max_file_bytes:
             raise TooLargeError(f"{name} has {found.st_size} bytes", hint="see store.max_file_bytes")
-        how = _share(descriptor, path, draft)
+        how = share(descriptor, path, draft)
         if how is None:
             how = "copied"
             digest = _copy(descriptor, found, draft, name, report)
@@ -174,7 +174,7 @@ def _take(role: str, name: str, path: Path, draft: Path, settings: StoreSettings
     return stage(role, name, draft, digest, how)
 
 
-def _share(descriptor: int, path: Path, draft: Path) -> How | None:
+def share(descriptor: int, path: Path, draft: Path) -> How | None:
     """Let `draft` share the bytes of an open file; None if this disk, or its rules, do not allow it."""
     draft.unlink(missing_ok=True)
     with draft.open("xb") as target:
