@@ -16,6 +16,7 @@ SUMMARIES = {
     "up": "Serve models on this machine until interrupted.",
     "ask": "Ask one question and print the answer.",
     "chat": "Talk with a model in the terminal.",
+    "transcribe": "Write down the speech of an audio file.",
     "pull": "Fetch a model, verify it and store it.",
     "models": "List the models on this machine.",
     "show": "Show one model: manifest, files, facts.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import ipaddress
 import os
+import secrets
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +33,7 @@ from catena.core.errors import (
 )
 
 ADDRESS_FILE = "gateway.json"
+JSON = "application/json"
 # By the code in the body; where a protocol has a name of its own for it, by the status.
 _KINDS: Mapping[str, type[CatenaError]] = {
     kind.code: kind
@@ -62,6 +64,24 @@ class Response(NamedTuple):
     status: int
     headers: dict[str, str]
     body: Any
+
+
+class Form(NamedTuple):
+    """Fields and one file called `file`, to be sent as multipart/form-data (RFC 7578)."""
+
+    fields: Mapping[str, str]
+    filename: str
+    data: bytes
+
+    def encoded(self) -> tuple[bytes, str]:
+        """The body and its content type."""
+        boundary = secrets.token_hex(16)
+        part = f"--{boundary}\r\nContent-Disposition: form-data; name="
+        texts = "".join(f'{part}"{name}"\r\n\r\n{value}\r\n' for name, value in self.fields.items())
+        filename = "".join("_" if letter in '"\\\r\n' else letter for letter in self.filename)
+        head = f'{texts}{part}"file"; filename="{filename}"\r\nContent-Type: application/octet-stream\r\n\r\n'
+        body = head.encode(errors="replace") + self.data + f"\r\n--{boundary}--\r\n".encode()
+        return body, f"multipart/form-data; boundary={boundary}"
 
 
 def announce(home: Path, url: str) -> None:
@@ -100,17 +120,24 @@ def post(url: str, path: str, body: Any, *, key: str | None = None, timeout_s: f
     return _ask(url, "POST", path, msgspec.json.encode(body), key, timeout_s)
 
 
+def post_form(url: str, path: str, form: Form, *, key: str | None = None, timeout_s: float = 600.0) -> Response:
+    """POST `form` to `path` and decode the answer's JSON. Raises as `get` does."""
+    body, kind = form.encoded()
+    return _ask(url, "POST", path, body, key, timeout_s, kind)
+
+
 def stream(
     url: str, path: str, body: Any, *, key: str | None = None, timeout_s: float = 600.0
 ) -> Generator[Response | str | Any]:
-    """POST `body` and yield: the Response (its body None), then each `data:` object of the event stream, decoded, and
-    each comment as a str. Returns after `[DONE]`.
+    """POST `body`, a Form or what is to be JSON, and yield: the Response (its body None), then each `data:` object of the
+    event stream, decoded, and each comment as a str. Returns after `[DONE]`.
 
     Raises as `get` does; NetworkError when the stream breaks off or ends without `[DONE]`.
     """
+    data, kind = body.encoded() if isinstance(body, Form) else (msgspec.json.encode(body), JSON)
     connection = connect(url, timeout_s)
     try:
-        connection.request("POST", path, msgspec.json.encode(body), _headers(key, has_body=True))
+        connection.request("POST", path, data, _headers(key, kind))
         with connection.getresponse() as answer:
             yield from _read_stream(answer)
     except TimeoutError:
@@ -145,10 +172,12 @@ def _event(data: bytes, headers: dict[str, str]) -> Any:
     return event
 
 
-def _ask(url: str, method: str, path: str, body: bytes | None, key: str | None, timeout_s: float) -> Response:
+def _ask(
+    url: str, method: str, path: str, body: bytes | None, key: str | None, timeout_s: float, kind: str = JSON
+) -> Response:
     connection = connect(url, timeout_s)
     try:
-        connection.request(method, path, body, _headers(key, has_body=body is not None))
+        connection.request(method, path, body, _headers(key, None if body is None else kind))
         answer = connection.getresponse()
         raw = answer.read()
     except TimeoutError:
@@ -166,15 +195,15 @@ def _ask(url: str, method: str, path: str, body: bytes | None, key: str | None, 
     return response
 
 
-def _headers(key: str | None, *, has_body: bool) -> dict[str, str]:
-    headers = {"content-type": "application/json"} if has_body else {}
+def _headers(key: str | None, kind: str | None) -> dict[str, str]:
+    headers = {"content-type": kind} if kind else {}
     if key:
         headers["authorization"] = f"Bearer {key}"
     return headers
 
 
 def _decode(headers: dict[str, str], raw: bytes) -> Any:
-    is_json = headers.get("content-type", "").startswith("application/json")
+    is_json = headers.get("content-type", "").startswith(JSON)
     return _parse(raw) if is_json and raw else None
 
 

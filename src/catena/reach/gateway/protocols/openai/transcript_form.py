@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -36,10 +37,9 @@ def body(heard: Heard, format: str) -> bytes:
     match format:
         case "text":
             return f"{heard.text}\n".encode()
-        case "srt":
-            return subtitles(heard.segments, ",", has_numbers=True).encode()
-        case "vtt":
-            return ("WEBVTT\n\n" + subtitles(heard.segments, ".", has_numbers=False)).encode()
+        case "srt" | "vtt":
+            spans = [(each.start_s, each.end_s, each.text) for each in heard.segments]
+            return subtitles(spans, is_vtt=format == "vtt").encode()
         case "verbose_json":
             return encode(
                 {
@@ -55,15 +55,15 @@ def body(heard: Heard, format: str) -> bytes:
             return encode({"text": heard.text, "usage": usage_form(heard.usage)})
 
 
-def subtitles(segments: tuple[Segment, ...], mark: str, *, has_numbers: bool) -> str:
-    """A block for each segment; `mark` stands before the milliseconds."""
+def subtitles(segments: Iterable[tuple[float, float, str]], *, is_vtt: bool) -> str:
+    """Segments, each from when to when in seconds and its text, as WebVTT or as SubRip."""
     blocks: list[str] = []
-    for number, segment in enumerate(segments, start=1):
-        times = f"{_clock(segment.start_s, mark)} --> {_clock(segment.end_s, mark)}"
-        # A subtitle ends with an empty line, and WebVTT reads an arrow as times.
-        text = segment.text.replace("-->", "->")
-        blocks.append(f"{number}\n{times}\n{text}\n\n" if has_numbers else f"{times}\n{text}\n\n")
-    return "".join(blocks)
+    for number, (start_s, end_s, text) in enumerate(segments, start=1):
+        mark = "." if is_vtt else ","
+        # An arrow in a text would be read as times.
+        block = f"{_clock(start_s, mark)} --> {_clock(end_s, mark)}\n{text.replace('-->', '->')}\n\n"
+        blocks.append(block if is_vtt else f"{number}\n{block}")
+    return ("WEBVTT\n\n" if is_vtt else "") + "".join(blocks)
 
 
 def usage_form(usage: Usage | None) -> dict[str, Any] | None:
