@@ -26,8 +26,9 @@ HELP_OURS = {
 HELP_NEVER = {"asyncio", "ctypes", "http", "logging", "multiprocessing", "sqlite3", "ssl", "subprocess", "tomllib"}
 
 CLIENT_MODULES = {
-    *("aiohttp", "ftplib", "http.client", "httpcore", "httpx", "httpx2", "imaplib", "poplib", "requests", "smtplib"),
-    *("socket", "socketserver", "ssl", "telnetlib", "urllib.request", "urllib3", "websocket", "websockets", "xmlrpc"),
+    *("aiohttp", "ftplib", "http.client", "httpcore", "httpx", "httpx2", "imaplib", "poplib", "pyreqwest", "requests"),
+    *("smtplib", "socket", "socketserver", "ssl", "telnetlib", "urllib.request", "urllib3", "websocket", "websockets"),
+    "xmlrpc",
 }
 CLIENT_CALLS = {
     *("connect_tcp", "connect_unix", "create_connection", "create_datagram_endpoint", "create_udp_socket"),
@@ -35,6 +36,7 @@ CLIENT_CALLS = {
 }
 # file → why it may open a connection
 CLIENTS = {
+    "store/pull/web.py": "asks the hub that the user named for a model, and the hosts it redirects to",
     "reach/door.py": "a command asks the gateway of its own machine; other addresses are refused",
     "run/engines/llama_cpp/process.py": "a pair of sockets without an address, one end for the process it starts",
     "run/engines/llama_cpp/worker.py": "the other end of that pair, inherited",
