@@ -168,3 +168,40 @@ def test_a_state_folder_that_cannot_be_made_is_an_error_with_a_hint(tmp_path: Pa
     with pytest.raises(ConfigError) as caught:
         config.open_home({"CATENA_HOME": os.fspath(tmp_path / "file" / "state")})
     assert "CATENA_HOME" in caught.value.hint
+
+
+PROVIDER = '[[reach.providers]]\nname = "far"\nkind = "openai"\nbase_url = "https://api.example/v1"\n'
+
+
+def test_providers_are_a_list_of_tables(tmp_path: Path) -> None:
+    loaded = load(write(tmp_path, PROVIDER + PROVIDER.replace("far", "further") + 'models = ["a*"]\n'))
+    assert [one.name for one in loaded.settings.reach.providers] == ["far", "further"]
+    assert loaded.settings.reach.providers[1].models == ("a*",)
+    assert loaded.origins["reach.providers"] == "catena.toml"
+
+
+@pytest.mark.parametrize(
+    ("line", "words", "hint"),
+    [
+        ('base_ulr = "x"', "there is no setting 'base_ulr' in reach.providers[0]", "did you mean 'base_url'?"),
+        ("models = 3", "`reach.providers[0].models`", ""),
+        ("connect_timeout_s = 0", "`reach.providers[0].connect_timeout_s`", ""),
+    ],
+)
+def test_a_bad_provider_is_refused_by_the_exact_place(tmp_path: Path, line: str, words: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, PROVIDER + line + "\n"))
+    assert words in caught.value.message and caught.value.hint == hint
+
+
+@pytest.mark.parametrize("name", ["key", "api_key", "token", "password"])
+def test_a_secret_in_the_file_is_refused_and_never_repeated(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, PROVIDER + f'{name} = "sk-very-secret"\n'))
+    assert "sk-very-secret" not in str(caught.value) and "key_env" in caught.value.hint
+
+
+def test_providers_come_from_the_file_only(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"reach\.providers must be a list of tables") as caught:
+        load(tmp_path, {"CATENA__REACH__PROVIDERS": "sk-very-secret"})
+    assert "sk-very-secret" not in str(caught.value)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 import msgspec
 
@@ -18,6 +19,9 @@ from catena.core.errors import ConfigError
 from catena.core.settings import Settings
 
 PREFIX = "CATENA__"
+# Names under which a secret might be written into the file.
+SECRETS = frozenset({"key", "api_key", "apikey", "token", "api_token", "secret", "password", "authorization"})
+_QUOTED = re.compile(r"(?<=Invalid enum value )\S+|'[^']*'")
 
 
 class Loaded(NamedTuple):
@@ -125,7 +129,52 @@ def _check_known(key: str, fields: Mapping[str, Any], origin: str) -> None:
 
 
 def _convert(key: str, value: Any, kind: Any, origin: str) -> Any:
+    if (table := _table(kind)) is not None:
+        return _convert_tables(key, value, table, origin)
     try:
         return msgspec.convert(value, kind, strict=origin == "catena.toml")
     except msgspec.ValidationError as error:
         raise ConfigError(f"{origin}: {key} = {value!r} is not valid: {error}", param=key) from None
+
+
+def _table(kind: Any) -> type[msgspec.Struct] | None:
+    """The struct of a setting that is a list of tables."""
+    inner = get_args(kind)
+    is_table = bool(inner) and isinstance(inner[0], type) and issubclass(inner[0], msgspec.Struct)
+    return inner[0] if is_table else None
+
+
+def _convert_tables(key: str, value: Any, kind: type[msgspec.Struct], origin: str) -> Any:
+    """`value` as structs of `kind`. Values are never quoted: somebody may have put a secret there."""
+    if not isinstance(value, list | tuple) or not all(isinstance(one, dict | kind) for one in value):
+        if not value and origin == "environment":
+            return ()
+        raise ConfigError(
+            f"{origin}: {key} must be a list of tables", hint=f"write [[{key}]] in catena.toml", param=key
+        )
+    fields = get_type_hints(kind)
+    found: list[Any] = []
+    for index, one in enumerate(value):
+        where = f"{key}[{index}]"
+        for name in one if isinstance(one, dict) else ():
+            _check_field(name, fields, where, origin)
+        try:
+            found.append(msgspec.convert(one, kind))
+        except msgspec.ValidationError as error:
+            what = _QUOTED.sub("the value", str(error).replace("`$.", f"`{where}."))
+            raise ConfigError(f"{origin}: {where} is not valid: {what}", param=where) from None
+    return tuple(found)
+
+
+def _check_field(name: str, fields: Mapping[str, Any], where: str, origin: str) -> None:
+    if name in fields:
+        return
+    if name in SECRETS:
+        raise ConfigError(
+            f"{origin}: {where} holds a secret, which no setting may",
+            hint="put it into an environment variable and name that in key_env; then change it where it was issued",
+            param=f"{where}.{name}",
+        )
+    near = difflib.get_close_matches(name, fields, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(fields)}"
+    raise ConfigError(f"{origin}: there is no setting {name!r} in {where}", hint=hint, param=f"{where}.{name}")

@@ -39,6 +39,33 @@ class RunSettings(Struct, frozen=True, forbid_unknown_fields=True):
     batch_rows: Annotated[int, Meta(ge=1, le=4096)] = 64
 
 
+class ProviderSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[[reach.providers]] One remote end: its models are called `NAME/model`, and asked only by that name.
+
+    `service` names a row of reach/cloud/services.toml, which gives what is left out here. The key is never a setting:
+    `key_env` names the variable it is in, `key_keyring` its entry (`SERVICE/USER`) in the system's keyring. `models`
+    are patterns (`*`, `?`, `[…]`). `quirks` replace the service's. `price_in` and `price_out` are per million tokens,
+    in `currency`. `idle_timeout_s` is the longest silence within an answer.
+    """
+
+    name: str
+    kind: str = ""
+    base_url: str = ""
+    service: str = ""
+    key_env: str = ""
+    key_keyring: str = ""
+    models: tuple[str, ...] = ("*",)
+    quirks: tuple[str, ...] | None = None
+    allow_plain_http: bool = False
+    connect_timeout_s: Annotated[float, Meta(gt=0)] = 10.0
+    first_byte_timeout_s: Annotated[float, Meta(gt=0)] = 300.0
+    idle_timeout_s: Annotated[float, Meta(gt=0)] = 120.0
+    max_answer_bytes: Count = 64 << 20
+    price_in: Annotated[float, Meta(ge=0)] | None = None
+    price_out: Annotated[float, Meta(ge=0)] | None = None
+    currency: str = ""
+
+
 class ReachSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """[reach] The door: where it listens, who may come in, and how much of everything is allowed.
 
@@ -74,6 +101,7 @@ class ReachSettings(Struct, frozen=True, forbid_unknown_fields=True):
     responses_bytes: Count = 256 << 20
     background_limit: Count = 16
     background_timeout_s: Seconds = 3600.0
+    providers: tuple[ProviderSettings, ...] = ()
     uploads_limit: Count = 10_000
     upload_bytes: Count = 512 << 20
     uploads_bytes: Count = 16 << 30
