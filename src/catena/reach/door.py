@@ -129,8 +129,8 @@ def post_form(url: str, path: str, form: Form, *, key: str | None = None, timeou
 def stream(
     url: str, path: str, body: Any, *, key: str | None = None, timeout_s: float = 600.0
 ) -> Generator[Response | str | Any]:
-    """POST `body`, a Form or what is to be JSON, and yield: the Response (its body None), then each `data:` object of the
-    event stream, decoded, and each comment as a str. Returns after `[DONE]`.
+    """POST `body` and yield: the Response (its body None), then each `data:` object of the event stream, decoded, and
+    each comment as a str. Returns after `[DONE]`. A body that is no Form is sent as JSON.
 
     Raises as `get` does; NetworkError when the stream breaks off or ends without `[DONE]`.
     """
