@@ -24,7 +24,7 @@ class Room(NamedTuple):
 
 # Entry-point groups carry the same names with the prefix `catena.`, e.g. `catena.engines`.
 ROOMS: dict[str, Room] = {
-    "dialects": Room("catena.run.dialects", "dialect", frozenset({"dialect", "framing"})),
+    "dialects": Room("catena.run.dialects", "dialect", frozenset({"dialect", "framing", "shapes"})),
     "engines": Room("catena.run.engines", "Engine"),
     "protocols": Room("catena.reach.gateway.protocols", "routes"),
     "verbs": Room("catena.cli.verbs", "command"),
