@@ -25,17 +25,17 @@ HEAD = {"created_at": "2026-11-24T08:52:19.385406455Z"}
 
 
 class Ollama:
-    base = "/api"
+    base = ""
 
     def reply(self, asked: Asked, answer: Answer, /) -> Reply:
         match asked.method, asked.path.removeprefix(self.base):
-            case "GET", "/tags":
+            case "GET", "/api/tags":
                 return whole(200, {"models": [_listed(name) for name in answer.models]})
-            case "POST", "/chat":
+            case "POST", "/api/chat":
                 return _checked(asked, CHAT_FIELDS) or _stream(chat_pieces(asked.json, answer))
-            case "POST", "/generate":
+            case "POST", "/api/generate":
                 return _checked(asked, GENERATE_FIELDS) or _stream(generate_pieces(asked.json, answer))
-            case "POST", "/embed":
+            case "POST", "/api/embed":
                 rows = [list(row) for row in answer.vectors]
                 times = {
                     "total_duration": 14143917,

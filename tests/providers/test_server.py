@@ -77,4 +77,4 @@ def test_fields_that_the_reference_does_not_have_are_refused() -> None:
     with provider("openai") as made:
         assert ask(made, b'{"model": "big", "messages": [], "top_k": 3}').status == 400
     with provider("ollama") as made:
-        assert ask(made, b'{"model": "big", "options": {"colour": 3}}', "/chat").status == 400
+        assert ask(made, b'{"model": "big", "options": {"colour": 3}}', "/api/chat").status == 400

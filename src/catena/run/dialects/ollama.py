@@ -96,7 +96,7 @@ class TagsWire(Struct, frozen=True):
 
 
 class Ollama:
-    """The dialect; the base URL ends in `/api`."""
+    """The dialect; the base URL is the one of `OLLAMA_HOST`, without `/api`."""
 
     name: str = NAME
     framing: Literal["sse", "ndjson"] = "ndjson"
@@ -113,10 +113,10 @@ class Ollama:
         if (form := _format(request.output)) is not None:
             body["format"] = form
         if isinstance(request, CompletionRequest):
-            path = "/generate"
+            path = "/api/generate"
             body |= _completion(request)
         else:
-            path = "/chat"
+            path = "/api/chat"
             body |= _chat(request)
         return Outgoing(path, msgspec.json.encode(body), JSON, lost=lost(request, CARRIED))
 
@@ -130,7 +130,7 @@ class Ollama:
         body: dict[str, Any] = {"model": model, "input": request.inputs, "truncate": False}
         if request.dimensions is not None:
             body["dimensions"] = request.dimensions
-        return Outgoing("/embed", msgspec.json.encode(body), JSON)
+        return Outgoing("/api/embed", msgspec.json.encode(body), JSON)
 
     def embedded(self, body: bytes, request: EmbedRequest, /) -> Embedded:
         wire = _decode(body, VectorsWire)
@@ -147,7 +147,7 @@ class Ollama:
         raise impossible(NAME, "arrays", "model")
 
     def models(self) -> Outgoing:
-        return Outgoing("/tags", method="GET")
+        return Outgoing("/api/tags", method="GET")
 
     def listed(self, body: bytes, /) -> tuple[str, ...]:
         return tuple(row.name for row in _decode(body, TagsWire).models)
