@@ -13,6 +13,7 @@ from catena.core.manifest import StoredModel
 from catena.core.settings import ReachSettings, Settings
 from catena.reach.access import Access
 from catena.reach.archive import Archive
+from catena.reach.batches import Batches, Files, Runner
 from catena.reach.gateway.application import Gateway, create
 from catena.reach.router import Router
 from catena.reach.ticket import Caller
@@ -57,10 +58,11 @@ class Chain(NamedTuple):
 
     def gateway(self) -> Gateway:
         """The door before these parts. Raises ConfigError beyond loopback without an API key."""
+        access, settings = Access(self.store.database), self.settings.reach
         return create(
             self.router,
-            self.settings.reach,
-            Access(self.store.database),
+            settings,
+            access,
             models=self.models,
             status=self.status,
             reader=self.log,
@@ -71,7 +73,14 @@ class Chain(NamedTuple):
             intake=self.store,
             sessions=Sessions(self.router, self.scheduler),
             archive=self.archive,
+            runner=self._runner(access, settings),
         )
+
+    def _runner(self, access: Access, settings: ReachSettings) -> Runner:
+        """Files that callers leave here, and the batches that read them."""
+        database = self.store.database
+        files = Files(database, self.home / "files", max_files=settings.uploads_limit, max_bytes=settings.uploads_bytes)
+        return Runner(Batches(database, self.home / "batches"), files, access, settings)
 
 
 class Sessions(NamedTuple):

@@ -12,14 +12,16 @@ import anyio
 from catena.core import registry
 from catena.core.errors import CancelledError, CatenaError, ExpiredError, ForbiddenError, leaves
 from catena.core.settings import ReachSettings
-from catena.reach.access import Access
+from catena.reach.access import Access, Identity
 from catena.reach.archive import Archive
+from catena.reach.batches import Runner
 from catena.reach.gateway import health, telemetry
 from catena.reach.gateway.background import Background
 from catena.reach.gateway.console.routes import routes as console_routes
 from catena.reach.gateway.exchange import CLOSE, Exchange, Receive, Scope, Send
 from catena.reach.gateway.failures import HttpError, describe, internal
 from catena.reach.gateway.guard import Guard
+from catena.reach.gateway.inside import Inside
 from catena.reach.gateway.native import NATIVE
 from catena.reach.gateway.routing import Route, Table
 from catena.reach.gateway.services import Intake, Listed, Reach, Reader, Services, Sessions, Shelf
@@ -44,12 +46,14 @@ def create(
     intake: Intake | None = None,
     sessions: Sessions | None = None,
     archive: Archive | None = None,
+    runner: Runner | None = None,
     routes: Iterable[Route] = (),
 ) -> Gateway:
     """The gateway over `router`, with every registered protocol and, beside them, `routes`.
 
     `models` lists what can be asked; `status`, `reader`, `trace`, `verifier_key` and `salt` serve /catena/v1; `shelf`,
-    `intake` and `sessions` serve the protocols that manage models; `archive` keeps answers for their callers.
+    `intake` and `sessions` serve the protocols that manage models; `archive` keeps answers for their callers,
+    `runner` files and batches.
     Raises ConfigError when it is to listen beyond loopback and no API key exists.
     """
     access.check_listening(settings.host)
@@ -68,6 +72,7 @@ def create(
         sessions,
         archive,
         Background(settings.background_limit),
+        runner,
     )
     found: list[Route] = [*health.routes, *console_routes(NATIVE), *routes]
     for name in registry.names("protocols"):
@@ -86,6 +91,7 @@ class Gateway:
         self._running: dict[str, anyio.CancelScope] = {}
         self._stopping = False
         self._idle = anyio.Event()
+        self._working: anyio.CancelScope | None = None
 
     @property
     def num_running(self) -> int:
@@ -93,8 +99,10 @@ class Gateway:
         return len(self._running)
 
     def drain(self) -> None:
-        """Say on /readyz that nothing new should come; what runs goes on."""
+        """Say on /readyz that nothing new should come; what somebody waits for goes on."""
         self.is_ready = False
+        if self._working is not None:
+            self._working.cancel()
 
     async def idle(self) -> None:
         """Return when no request is running, and nothing in the background."""
@@ -109,6 +117,12 @@ class Gateway:
         while self.services.archive is not None:
             await self.services.archive.sweep()
             await anyio.sleep(SWEEP_S)
+
+    async def work(self) -> None:
+        """Do what nobody waits for, batches, until the gateway drains."""
+        if self.services.runner is not None and self.is_ready:
+            with anyio.CancelScope() as self._working:
+                await self.services.runner.run(Inside(self).post)
 
     def stop(self) -> None:
         """Cancel what still runs: streams end with an error event, and their records are closed."""
@@ -141,28 +155,39 @@ class Gateway:
             await self._fail(exchange, self._why_cut(exchange))
         telemetry.end(exchange, began_s)
 
-    async def _serve(self, exchange: Exchange) -> None:
+    async def serve_own(self, exchange: Exchange, identity: Identity) -> None:
+        """Answer a request of this machine's own work, with the rights of `identity`; a drain does not wait for it."""
+        began_s = telemetry.begin()
+        with anyio.CancelScope(deadline=anyio.current_time() + self.services.settings.request_timeout_s) as limit:
+            exchange.limit = limit
+            await self._serve(exchange, identity)
+        if limit.cancelled_caught:
+            await self._fail(exchange, self._why_cut(exchange))
+        telemetry.end(exchange, began_s)
+
+    async def _serve(self, exchange: Exchange, own: Identity | None = None) -> None:
         """Run one request. This is a listed top-level handler: no error passes it, each becomes an answer."""
         try:
-            self._guard.check(exchange)
+            if own is None:
+                self._guard.check(exchange)
             if exchange.method == "OPTIONS":
                 await self._options(exchange)
                 return
             found = self.table.find(exchange.method, exchange.raw_path, exchange.headers)
             exchange.route, exchange.params = found.route, found.params
-            self._admit(exchange, found.route)
+            self._admit(exchange, found.route, own)
             await found.route.handle(exchange)
         except CatenaError as error:
             await self._fail(exchange, error)
         except Exception as error:  # noqa: BLE001 - listed top-level handler
             await self._fail(exchange, _first_known(error, exchange))
 
-    def _admit(self, exchange: Exchange, route: Route) -> None:
+    def _admit(self, exchange: Exchange, route: Route, own: Identity | None) -> None:
         """Check the key before a byte of the body is read."""
         headers = exchange.headers
         if exchange.repeated & {"authorization", "x-api-key"}:
             raise HttpError(400, "more than one key was sent", code="bad_key", headers=CLOSE)
-        identity = self.services.access.identify(
+        identity = own or self.services.access.identify(
             headers.get("authorization"), headers.get("x-api-key"), is_needed=route.scope is not None
         )
         exchange.caller, exchange.scopes = identity.caller, identity.scopes
@@ -180,7 +205,8 @@ class Gateway:
             return
         exchange.receipt = exchange.receipt or error.receipt
         failure = describe(error)
-        await exchange.fail(failure, exchange.dialect or self.table.dialect(exchange.headers) or NATIVE)
+        spoken = exchange.scope.get("catena.dialect") or self.table.dialect(exchange.headers)
+        await exchange.fail(failure, exchange.dialect or spoken or NATIVE)
 
     def _why_cut(self, exchange: Exchange) -> CatenaError:
         if self._stopping:

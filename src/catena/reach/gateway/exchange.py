@@ -71,6 +71,7 @@ class Exchange:
         self.last_words: Callable[[Failure], bytes] | None = None
         self.limit: anyio.CancelScope | None = None  # ends this request; work with a time limit of its own may lift it
         self.wire: Wire | None = scope.get("catena.wire")  # None behind another server than ours
+        self._has_all = False  # of a body that is read by `piece`
         self._receive = receive
         self._send = send
 
@@ -138,6 +139,20 @@ class Exchange:
             await take(piece)
             is_last = not message.get("more_body", False)
 
+    async def piece(self) -> bytes | None:
+        """The next piece of a body that is read while it is answered, None after the last; waits as long as it takes.
+
+        Raises CancelledError when the client left.
+        """
+        if self._has_all:
+            return None
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self.is_gone = True
+            raise CancelledError("the client went away")
+        self._has_all = not message.get("more_body", False)
+        return message.get("body", b"")
+
     async def gone(self) -> None:
         """Return when the client has gone. The body must have been read."""
         while (await self._receive())["type"] != "http.disconnect":
@@ -159,9 +174,9 @@ class Exchange:
             await self._start(status, out)
             await self._send({"type": "http.response.body", "body": body})
 
-    async def open_stream(self, content_type: str, headers: Headers = ()) -> None:
-        """Send the head of an answer whose length is not known yet."""
-        await self._start(200, self._head(200, content_type, headers))
+    async def open_stream(self, content_type: str, headers: Headers = (), *, status: int = 200) -> None:
+        """Send the head of an answer that comes piece by piece."""
+        await self._start(status, self._head(status, content_type, headers))
 
     async def write(self, piece: bytes) -> None:
         """Send a piece of an open stream; waits while the client does not read (the connection bounds how long)."""

@@ -25,6 +25,7 @@ from catena.reach.gateway.background import Background
 from catena.reach.ticket import Caller
 
 if TYPE_CHECKING:
+    from catena.reach.batches import Runner
     from catena.reach.router import (
         Answer,
         CountedPrompt,
@@ -154,3 +155,4 @@ class Services(Struct, frozen=True):
     sessions: Sessions | None = None
     archive: Archive | None = None
     background: Background = Background(0)
+    runner: Runner | None = None

@@ -1,9 +1,11 @@
-"""The OpenAI protocol for text: models, chat, completions, embeddings, responses."""
+"""The OpenAI protocol: models, chat, completions, embeddings, responses, files, batches."""
 
 from catena.reach.gateway.protocols.openai import (
+    batches,
     chat,
     completions,
     embeddings,
+    files,
     models,
     rerank,
     responses,
@@ -22,4 +24,13 @@ routes = (
     Route("POST", "/v1/audio/transcriptions", transcriptions.transcribe, "ask", OPENAI),
     Route("POST", "/v1/audio/translations", transcriptions.translate, "ask", OPENAI),
     *responses.routes,
+    Route("POST", "/v1/files", files.upload, "ask", OPENAI),
+    Route("GET", "/v1/files", files.list_files, "ask", OPENAI),
+    Route("GET", "/v1/files/{file}", files.show, "ask", OPENAI),
+    Route("DELETE", "/v1/files/{file}", files.remove, "ask", OPENAI),
+    Route("GET", "/v1/files/{file}/content", files.content, "ask", OPENAI),
+    Route("POST", "/v1/batches", batches.create, "ask", OPENAI),
+    Route("GET", "/v1/batches", batches.list_batches, "ask", OPENAI),
+    Route("GET", "/v1/batches/{batch}", batches.show, "ask", OPENAI),
+    Route("POST", "/v1/batches/{batch}/cancel", batches.cancel, "ask", OPENAI),
 )

@@ -126,10 +126,27 @@ TRANSLATION: dict[str, Field] = {
     name: TRANSCRIPTION[name] for name in ("file", "model", "prompt", "response_format", "temperature")
 }
 
+UPLOAD: Mapping[str, Field] = {
+    "file": _honoured("the file, with a filename; sent as a part of a form"),
+    "purpose": _honoured("assistants, batch, evals, fine-tune, user_data or vision; only batch has an effect"),
+    "expires_after[anchor]": _honoured("created_at"),
+    "expires_after[seconds]": _honoured("3600 to 2592000; without it, files with purpose batch stay for 30 days"),
+}
+
+BATCH: Mapping[str, Field] = {
+    "input_file_id": _honoured("a file with purpose batch: one JSON object per line"),
+    "endpoint": _honoured("/v1/chat/completions, /v1/completions, /v1/embeddings or /v1/responses"),
+    "completion_window": _honoured("24h; extension: any whole number of s, m, h or d up to 30d"),
+    "metadata": _honoured("up to 16 pairs, kept with the batch"),
+    "output_expires_after": _honoured("anchor created_at, and 3600 to 2592000 seconds"),
+}
+
 TABLES: Mapping[str, Mapping[str, Field]] = {
     "POST /v1/chat/completions": CHAT,
     "POST /v1/completions": COMPLETION,
     "POST /v1/embeddings": EMBEDDING,
+    "POST /v1/files": UPLOAD,
+    "POST /v1/batches": BATCH,
     "POST /v1/rerank": RERANK,
     "POST /v1/audio/transcriptions": TRANSCRIPTION,
 }

@@ -1,0 +1,166 @@
+"""The batches of this machine as the database holds them: each for its own key, every change whole and durable."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from catena.core.clock import now_ns
+from catena.core.errors import BusyError, ConflictError, NotFoundError
+from catena.core.ids import new_id
+from catena.reach.batches.batch import Batch, Status
+from catena.reach.batches.files import Table
+from catena.reach.batches.journal import counted
+
+MIGRATION = (
+    "batches",
+    "CREATE TABLE batches (id TEXT PRIMARY KEY, owner TEXT NOT NULL, made_at_ns INTEGER NOT NULL,"
+    " is_open INTEGER NOT NULL, state BLOB NOT NULL) STRICT",
+    "CREATE INDEX batches_by_owner ON batches (owner, made_at_ns)",
+    "CREATE INDEX batches_by_open ON batches (is_open)",
+)
+# Of each owner: batches that are not over, and those that are remembered.
+MAX_OPEN = 64
+MAX_KEPT = 10_000
+RETRY_S = 60.0
+
+
+class Batches:
+    """Every method blocks. `folder` holds the journals of batches that are not over."""
+
+    def __init__(self, table: Table, folder: Path, *, clock_ns: Callable[[], int] = now_ns) -> None:
+        table.migrate(*MIGRATION)
+        self._table = table
+        self._folder = folder
+        self._clock_ns = clock_ns
+        self._lock = threading.Lock()
+
+    def now_s(self) -> int:
+        """Unix seconds."""
+        return self._clock_ns() // 1_000_000_000
+
+    def folder(self, id: str) -> Path:
+        """Where the journal of a batch lies."""
+        return self._folder / id
+
+    def forget(self, id: str) -> None:
+        """Delete the journal of a batch whose answers are in place."""
+        shutil.rmtree(self.folder(id), ignore_errors=True)
+
+    def recover(self) -> list[Batch]:
+        """At the start of the only process that works: what is to be gone on with, oldest first."""
+        found = self.open_rows()
+        if self._folder.is_dir():
+            names = {batch.id for batch in found}
+            for path in self._folder.iterdir():
+                if path.name not in names:
+                    shutil.rmtree(path, ignore_errors=True)
+        return found
+
+    def open_rows(self) -> list[Batch]:
+        """Every batch that is not over, oldest first."""
+        return _decoded(self._table.read("SELECT state FROM batches WHERE is_open = 1 ORDER BY made_at_ns, id"))
+
+    def add(
+        self,
+        owner: str,
+        endpoint: str,
+        input_file_id: str,
+        *,
+        completion_window: str,
+        window_s: int,
+        output_keep_s: int | None,
+        metadata: dict[str, str] | None,
+    ) -> Batch:
+        """A new batch, durable when this returns. Raises BusyError when its owner has MAX_OPEN that are not over."""
+        now = self.now_s()
+        batch = Batch(
+            new_id("batch"),
+            owner,
+            endpoint,
+            input_file_id,
+            completion_window,
+            now + window_s,
+            output_keep_s,
+            metadata,
+            at={"created": now},
+        )
+        with self._lock:
+            [(count,)] = self._table.read("SELECT count(*) FROM batches WHERE owner = ? AND is_open = 1", (owner,))
+            if count >= MAX_OPEN:
+                raise BusyError(f"this key has {count} batches that are not over", retry_after_s=RETRY_S)
+            values = (batch.id, owner, self._clock_ns(), msgspec.json.encode(batch))
+            self._table.write("INSERT INTO batches VALUES (?, ?, ?, 1, ?)", values)
+            self._table.write(
+                "DELETE FROM batches WHERE is_open = 0 AND owner = ? AND id NOT IN"
+                " (SELECT id FROM batches WHERE owner = ? ORDER BY made_at_ns DESC LIMIT ?)",
+                (owner, owner, MAX_KEPT),
+            )
+        return batch
+
+    def find(self, id: str, owner: str) -> Batch:
+        """The batch `id` of `owner`, with what its journal counts. Raises NotFoundError, also when it is another's."""
+        rows = self._table.read("SELECT state FROM batches WHERE id = ? AND owner = ?", (id, owner))
+        if not rows:
+            raise NotFoundError("there is no such batch", hint="GET /v1/batches lists them")
+        return self._with_counts(_decoded(rows)[0])
+
+    def rows(self, owner: str, *, after: str | None, limit: int) -> list[Batch]:
+        """Up to `limit` batches of `owner`, newest first, those made before `after`. Raises NotFoundError."""
+        condition, values = "owner = ?", [owner]
+        if after is not None:
+            self.find(after, owner)
+            condition += " AND (made_at_ns, id) < (SELECT made_at_ns, id FROM batches WHERE id = ?)"
+            values.append(after)
+        rows = self._table.read(
+            f"SELECT state FROM batches WHERE {condition}"  # noqa: S608 - our own texts
+            " ORDER BY made_at_ns DESC, id DESC LIMIT ?",
+            (*values, limit),
+        )
+        return [self._with_counts(batch) for batch in _decoded(rows)]
+
+    def cancel(self, id: str, owner: str) -> Batch:
+        """Have a batch stopped. Raises NotFoundError, ConflictError when it is over or about to be."""
+        batch = self.advance(id, ("validating", "in_progress"), "cancelling", owner=owner)
+        if batch.status != "cancelling":
+            raise ConflictError(f"a batch with status {batch.status!r} cannot be cancelled")
+        return self._with_counts(batch)
+
+    def advance(
+        self, id: str, expected: tuple[Status, ...], status: Status, *, owner: str | None = None, **changes: Any
+    ) -> Batch:
+        """Give a batch a status if it has one of those `expected`; what it is afterwards."""
+        with self._lock:
+            rows = self._table.read(
+                "SELECT state FROM batches WHERE id = ? AND owner = coalesce(?, owner)", (id, owner)
+            )
+            if not rows:
+                raise NotFoundError("there is no such batch", hint="GET /v1/batches lists them")
+            batch = _decoded(rows)[0]
+            if batch.status not in expected:
+                return batch
+            at = {status: self.now_s(), **batch.at}
+            batch = msgspec.structs.replace(batch, status=status, at=at, **changes)
+            self._table.write(
+                "UPDATE batches SET is_open = ?, state = ? WHERE id = ?",
+                (int(batch.is_open), msgspec.json.encode(batch), id),
+            )
+            return batch
+
+    def inputs(self) -> frozenset[str]:
+        """The files that batches still read."""
+        return frozenset(batch.input_file_id for batch in self.open_rows())
+
+    def _with_counts(self, batch: Batch) -> Batch:
+        if batch.status not in ("in_progress", "cancelling") or batch.outcome is not None:
+            return batch
+        return msgspec.structs.replace(batch, counts=counted(self.folder(batch.id), batch.counts.total))
+
+
+def _decoded(rows: list[tuple[Any, ...]]) -> list[Batch]:
+    return [msgspec.json.decode(state, type=Batch) for (state,) in rows]

@@ -1,0 +1,200 @@
+"""Files that callers leave here, each for its own key alone: content on the disk, names and times in the database.
+
+A file is whole and durable before its row is; a row goes before its file does. What a kill leaves between the two is
+swept away at the next start. Every method blocks.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from catena.core.clock import now_ns
+from catena.core.errors import NotFoundError, TooLargeError
+from catena.core.ids import new_id
+from catena.core.units import bytes_text
+
+MIGRATION = (
+    "files",
+    "CREATE TABLE files (id TEXT PRIMARY KEY, owner TEXT NOT NULL, filename TEXT NOT NULL, purpose TEXT NOT NULL,"
+    " size_bytes INTEGER NOT NULL, made_at_ns INTEGER NOT NULL, ends_at_ns INTEGER) STRICT",
+    "CREATE INDEX files_by_owner ON files (owner, made_at_ns)",
+)
+_COLUMNS = "id, owner, filename, purpose, size_bytes, made_at_ns, ends_at_ns"
+
+
+class Table(Protocol):
+    """The SQL database that rows are kept in."""
+
+    def migrate(self, name: str, *statements: str) -> None: ...
+
+    def read(self, statement: str, values: Sequence[Any] = (), /) -> list[tuple[Any, ...]]: ...
+
+    def write(self, statement: str, values: Sequence[Any] = (), /) -> int: ...
+
+
+class StoredFile(Struct, frozen=True):
+    """What is known of a file but its content. Times in Unix nanoseconds; `ends_at_ns` None: it stays."""
+
+    id: str
+    owner: str
+    filename: str
+    purpose: str
+    size_bytes: int
+    made_at_ns: int
+    ends_at_ns: int | None
+
+
+class Files:
+    """The files of this machine. Each owner may have `max_files` of them with `max_bytes` in all."""
+
+    def __init__(
+        self, table: Table, folder: Path, *, max_files: int, max_bytes: int, clock_ns: Callable[[], int] = now_ns
+    ) -> None:
+        table.migrate(*MIGRATION)
+        self._table = table
+        self._folder = folder
+        self._max_files = max_files
+        self._max_bytes = max_bytes
+        self._clock_ns = clock_ns
+
+    def recover(self, in_use: frozenset[str] = frozenset()) -> None:
+        """At the start of the only process that writes: drafts and files that no row names are deleted."""
+        shutil.rmtree(self.drafts, ignore_errors=True)
+        if self._folder.is_dir():
+            named = {id for (id,) in self._table.read("SELECT id FROM files")}
+            for path in self._folder.iterdir():
+                if path.name not in named:
+                    path.unlink()
+        self.sweep(in_use)
+
+    @property
+    def drafts(self) -> Path:
+        """The folder for files on their way in; on the same disk as those that are in."""
+        return self._folder / "drafts"
+
+    def make_folder(self) -> Path:
+        """The folder of drafts, made if it is not there."""
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        self.drafts.mkdir(mode=0o700, exist_ok=True)
+        return self.drafts
+
+    def check_room(self, owner: str, size_bytes: int = 0) -> None:
+        """Raise TooLargeError unless `owner` may have one more file of this size."""
+        [(count, total)] = self._table.read(
+            "SELECT count(*), coalesce(sum(size_bytes), 0) FROM files WHERE owner = ?", (owner,)
+        )
+        if count >= self._max_files:
+            raise TooLargeError(f"this key has {count} files, which is the limit", hint="delete some of them")
+        if total + size_bytes > self._max_bytes:
+            raise TooLargeError(
+                f"the files of this key take {bytes_text(total)} of {bytes_text(self._max_bytes)}, and this one needs "
+                f"{bytes_text(size_bytes)}",
+                hint="delete some of them",
+            )
+
+    def adopt(self, draft: Path, owner: str, filename: str, purpose: str, keep_s: int | None) -> StoredFile:
+        """Take a whole draft in; durable when this returns. Raises TooLargeError."""
+        size_bytes = draft.stat().st_size
+        self.check_room(owner, size_bytes)
+        file = self.named(owner, filename, purpose, keep_s, size_bytes=size_bytes)
+        self.move(draft, file)
+        self.list_(file)
+        return file
+
+    def named(
+        self, owner: str, filename: str, purpose: str, keep_s: int | None, *, size_bytes: int, id: str = ""
+    ) -> StoredFile:
+        """What a file would be called, taken in now."""
+        made_at_ns = self._clock_ns()
+        ends_at_ns = None if keep_s is None else made_at_ns + keep_s * 1_000_000_000
+        return StoredFile(id or new_file_id(), owner, filename, purpose, size_bytes, made_at_ns, ends_at_ns)
+
+    def move(self, draft: Path, file: StoredFile) -> None:
+        """Put the content of `file` in its place, durably."""
+        self.make_folder()
+        _synchronise(draft)
+        draft.replace(self._folder / file.id)
+        _synchronise(self._folder)
+
+    def list_(self, file: StoredFile) -> None:
+        """Let its owner see the file; again does nothing."""
+        values = (
+            file.id,
+            file.owner,
+            file.filename,
+            file.purpose,
+            file.size_bytes,
+            file.made_at_ns,
+            file.ends_at_ns,
+        )
+        self._table.write("INSERT OR IGNORE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+
+    def find(self, id: str, owner: str) -> StoredFile:
+        """The file `id` of `owner`. Raises NotFoundError, also when it is another's, or past its time."""
+        rows = self._table.read(f"SELECT {_COLUMNS} FROM files WHERE id = ? AND owner = ?", (id, owner))  # noqa: S608
+        file = StoredFile(*rows[0]) if rows else None
+        if file is None or (file.ends_at_ns is not None and file.ends_at_ns <= self._clock_ns()):
+            raise NotFoundError("there is no such file", hint="it may have been deleted, or be past its time")
+        return file
+
+    def path(self, file: StoredFile) -> Path:
+        """Where the content lies."""
+        return self._folder / file.id
+
+    def rows(
+        self, owner: str, *, purpose: str | None, after: str | None, limit: int, is_rising: bool
+    ) -> list[StoredFile]:
+        """Up to `limit` files of `owner` in the order of their making, those behind file `after`. NotFoundError."""
+        conditions, values = ["owner = ?", "coalesce(ends_at_ns, ?) >= ?"], [owner, *(self._clock_ns(),) * 2]
+        if purpose is not None:
+            conditions.append("purpose = ?")
+            values.append(purpose)
+        if after is not None:
+            last = self.find(after, owner)
+            conditions.append(f"(made_at_ns, id) {'>' if is_rising else '<'} (?, ?)")
+            values += [last.made_at_ns, last.id]
+        order = "ASC" if is_rising else "DESC"
+        found = self._table.read(
+            f"SELECT {_COLUMNS} FROM files WHERE {' AND '.join(conditions)}"  # noqa: S608 - our own texts
+            f" ORDER BY made_at_ns {order}, id {order} LIMIT ?",
+            (*values, limit),
+        )
+        return [StoredFile(*row) for row in found]
+
+    def remove(self, id: str, owner: str) -> None:
+        """Delete a file. Raises NotFoundError as `find` does."""
+        self._delete(self.find(id, owner))
+
+    def sweep(self, in_use: frozenset[str] = frozenset()) -> int:
+        """Delete what is past its time, but for what is in use; the number of files deleted."""
+        rows = self._table.read(
+            f"SELECT {_COLUMNS} FROM files WHERE ends_at_ns <= ?",  # noqa: S608 - our own texts
+            (self._clock_ns(),),
+        )
+        ended = [file for file in (StoredFile(*row) for row in rows) if file.id not in in_use]
+        for file in ended:
+            self._delete(file)
+        return len(ended)
+
+    def _delete(self, file: StoredFile) -> None:
+        self._table.write("DELETE FROM files WHERE id = ?", (file.id,))
+        self.path(file).unlink(missing_ok=True)
+
+
+def new_file_id() -> str:
+    """An id as this API's clients know them."""
+    return new_id("file").replace("_", "-", 1)
+
+
+def _synchronise(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
