@@ -38,7 +38,7 @@ from `x-api-key`.
 | stop sequences | the engine tells which one ended an answer; an engine that cannot tell (a plug-in) ends with `end_turn` |
 | `pause_turn` | never: nothing runs here that could pause |
 | `refusal` | when the engine reports a filter; no engine of ours has one |
-| thinking | shown whole, never summarised. The signature is the receipt of the answer with an HMAC under a secret of this machine: nothing is stored. A block that comes back changed is refused; one that another model made is left out with a warning |
+| thinking | shown whole, never summarised. The signature is the receipt of the answer with an HMAC under a secret of this machine: nothing is stored. It also carries what the maker of a remote model signed, so that its own thinking goes back to it unchanged. A block that comes back changed is refused; one that another model made is left out with a warning |
 | prefill | a conversation that ends with a turn of the assistant is refused, as by newer models of the original |
 | turns | of one role that follow one another are joined by an empty line; blocks of one turn are joined as they are |
 | `is_error` | puts `Error: ` before the content of the result, as a model is told in words only |

@@ -94,17 +94,22 @@ class Reader:
         parts: list[Part] = []
         calls: list[ToolCall] = []
         reasoning: list[str] = []
+        seals: list[str] = []
         for place, block in blocks.listed(content, where, self._warnings):
             match block:
                 case TextBlock(text):
                     parts.append(Text(text))
                 case ThinkingBlock(thinking, signature):
-                    reasoning.append(self._verified(thinking, signature, place))
+                    text = self._verified(thinking, signature, place)
+                    if text is not None:
+                        reasoning.append(text)
+                        seals += signing.carried(signature)
                 case ToolUseBlock():
                     calls.append(self._call(block, place))
                 case _:
                     raise InputError(f"{place}: the assistant does not write blocks of this type", param=place)
-        self._add(Message("assistant", tuple(parts), tuple(calls), reasoning="".join(reasoning)))
+        thoughts = "".join(reasoning)
+        self._add(Message("assistant", tuple(parts), tuple(calls), reasoning=thoughts, seals=tuple(seals)))
 
     def _call(self, block: ToolUseBlock, where: str) -> ToolCall:
         if not _ID.fullmatch(block.id):
@@ -114,7 +119,7 @@ class Reader:
         self._called.add(block.id)
         return ToolCall(block.id, block.name, encode(block.input).decode())
 
-    def _verified(self, thinking: str, signature: str, where: str) -> str:
+    def _verified(self, thinking: str, signature: str, where: str) -> str | None:
         match signing.check(self._salt, signature, thinking):
             case "ours":
                 return thinking
@@ -122,7 +127,7 @@ class Reader:
                 warning = "thinking left out: another model made it"
                 if warning not in self._warnings:
                     self._warnings.append(warning)
-                return ""
+                return None
             case "changed":
                 raise InputError(
                     f"{where}: the signature does not fit the thinking",
@@ -132,7 +137,7 @@ class Reader:
 
     def _add(self, message: Message) -> None:
         """Append `message`, joined to the last one where the same side speaks on."""
-        if not (message.parts or message.tool_calls or message.reasoning):
+        if not (message.parts or message.tool_calls or message.reasoning or message.seals):
             return
         last = self._found[-1] if self._found else None
         if last is None or last.role != message.role or message.role == "system":
@@ -144,4 +149,5 @@ class Reader:
             (*last.parts, *between, *message.parts),
             (*last.tool_calls, *message.tool_calls),
             reasoning=last.reasoning + message.reasoning,
+            seals=(*last.seals, *message.seals),
         )

@@ -157,4 +157,4 @@ def _whole_block(block: Growing, answer: Answer, receipt: str, manner: Manner) -
 
 
 def _signature(block: Growing, receipt: str, manner: Manner) -> str:
-    return signing.sign(manner.salt, receipt, "" if manner.hides_thinking else block.text)
+    return signing.sign(manner.salt, receipt, "" if manner.hides_thinking else block.text, block.seals)

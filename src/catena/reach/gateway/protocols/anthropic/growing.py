@@ -1,5 +1,7 @@
 """Content blocks while they grow: events in, blocks in the order in which the model began them.
 
+What a maker wants back goes with the thinking that it came with, or else into a last block without a text.
+
 A stream shows one block at a time, so a block that begins before a tool call before it is complete waits its turn.
 """
 
@@ -18,7 +20,7 @@ Kind = Literal["text", "thinking", "tool_use"]
 
 
 class Growing(Struct):
-    """One block: its pieces so far, and for a call its number, id and name."""
+    """One block: its pieces so far, for a call its number, id and name, for thinking its seals."""
 
     kind: Kind
     pieces: list[str]
@@ -28,6 +30,7 @@ class Growing(Struct):
     num_shown: int = 0
     is_started: bool = False
     is_closed: bool = False
+    seals: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -52,6 +55,7 @@ class Answer:
         self.stop_sequence: str | None = None
         self.usage: Usage | None = None
         self._live = 0
+        self._late: tuple[str, ...] = ()
 
     def add(self, event: Event) -> list[Step]:
         """Take one event; what a stream shows of it now. Raises EngineError for calls that cannot be shown."""
@@ -61,10 +65,15 @@ class Answer:
                     self._last("thinking").pieces.append(event.reasoning)
                 if event.text:
                     self._last("text").pieces.append(event.text)
+                if event.seal:
+                    self._sealed(event.seal)
             case ToolCallDelta():
                 self._call(event)
             case Finished():
                 self.reason, self.stop_sequence = event.reason, event.stop_sequence
+                # Without calls and thinking, nobody goes on from a thought: then no block is made for the seals alone.
+                if self._late and any(block.kind != "text" for block in self.blocks):
+                    self.blocks.append(Growing("thinking", [], seals=self._late))
             case Usage():
                 self.usage = event
             case _:
@@ -100,6 +109,13 @@ class Answer:
                 raise EngineError("the model called a tool with arguments that are no JSON object")
             found = truncated.beginning(text)
         return found
+
+    def _sealed(self, seal: str) -> None:
+        last = self.blocks[-1] if self.blocks else None
+        if last is not None and last.kind == "thinking" and not last.is_closed:
+            last.seals = (*last.seals, seal)
+        else:
+            self._late = (*self._late, seal)
 
     def _last(self, kind: Kind) -> Growing:
         if not self.blocks or self.blocks[-1].kind != kind or self.blocks[-1].is_closed:
