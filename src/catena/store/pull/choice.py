@@ -24,8 +24,8 @@ PREFERRED = (
     *("q5_k_m", "q5_k_s", "q6_k", "q8_0", "bf16", "f16", "fp16", "f32"),
 )
 # Of other formats: the one whose name says nothing of a variant.
-PLAIN = ("", "model")
-KINDS = ("gguf", "safetensors", "onnx")
+PLAIN = ("", "model", "openvino_model")
+KINDS = ("gguf", "safetensors", "onnx", "openvino")
 _QUANT = re.compile(
     r"(?:^|[-._/])((?:ud-)?(?:iq[1-8](?:_[a-z0-9]+)*|q[1-8](?:_[a-z0-9]+)*|tq[12]_0|mxfp4(?:_moe)?|nvfp4|bf16|fp?16|fp?32))"
     r"(?=$|[-._/])"
@@ -83,6 +83,9 @@ def _complete(kind: str, group: _Group, files: Sequence[RemoteFile]) -> Pick:
     prefix = "" if folder == "." else f"{folder}/"
     present = {file.path: file for file in files}
     weights = [(file.path.removeprefix(prefix), file) for file in group.files]
+    if kind == "openvino":
+        data = present[group.files[0].path.removesuffix(".xml") + ".bin"]
+        weights.append((data.path.removeprefix(prefix), data))
     if kind == "onnx":  # data kept outside the file is called after it
         name = group.files[0].path
         weights += [
@@ -190,10 +193,24 @@ def _onnx(files: Sequence[RemoteFile]) -> list[_Group]:
     )
 
 
+def _openvino(files: Sequence[RemoteFile]) -> list[_Group]:
+    """Descriptions with the constants beside them, at the top or in `openvino/`; no tokenizers."""
+    present = {file.path for file in files}
+    left_out = formats.find("openvino").COMPANIONS if "openvino" in formats.names() else {}
+    found = [
+        file
+        for file in files
+        if file.path.count("/") == file.path.startswith("openvino/")
+        and file.path.removesuffix(".xml") + ".bin" in present
+    ]
+    return _grouped(found, ".xml", lambda stem: PurePosixPath(stem).name, lambda name: name in left_out)
+
+
 _GROUPS: dict[str, Callable[[Sequence[RemoteFile]], list[_Group]]] = {
     "gguf": _gguf,
     "safetensors": _safetensors,
     "onnx": _onnx,
+    "openvino": _openvino,
 }
 
 
