@@ -17,7 +17,7 @@ from catena.core import config
 from catena.core.clock import monotonic_s
 from catena.core.errors import ConflictError
 from catena.reach import door
-from catena.reach.gateway.server import listening, serve
+from catena.reach.gateway.server import Listening, listening, serve
 
 BACKEND: dict[str, Any] = {"use_uvloop": sys.platform != "win32"}
 # How long to wait for a gateway that another process is just starting or ending.
@@ -56,10 +56,10 @@ def run(
     *,
     flags: Mapping[str, Any],
     with_echo: bool = False,
-    ready: Callable[[str], None],
+    ready: Callable[[Listening], None],
     visit: Callable[[str], bool] | None = None,
 ) -> None:
-    """Serve until interrupted. `ready` gets the address; then `visit` runs on a thread, and ends it by giving False.
+    """Serve until interrupted. `ready` gets the addresses; then `visit` runs on a thread, and ends it by giving False.
 
     Raises what opening the chain and listening raise, and what `visit` raises.
     """
@@ -67,7 +67,7 @@ def run(
 
 
 async def _run(
-    flags: Mapping[str, Any], with_echo: bool, ready: Callable[[str], None], visit: Callable[[str], bool] | None
+    flags: Mapping[str, Any], with_echo: bool, ready: Callable[[Listening], None], visit: Callable[[str], bool] | None
 ) -> None:
     async with open_chain(flags=flags, with_echo=with_echo) as chain, anyio.create_task_group() as group:
 
@@ -75,11 +75,12 @@ async def _run(
             if not await anyio.to_thread.run_sync(visit, url, abandon_on_cancel=True):
                 group.cancel_scope.cancel()
 
-        def begin(url: str) -> None:
-            door.announce(chain.home, _reachable(url))
-            ready(url)
+        def begin(running: Listening) -> None:
+            url = _reachable(running.url)
+            door.announce(chain.home, url)
+            ready(running)
             if visit is not None:
-                group.start_soon(guide, _reachable(url), visit)
+                group.start_soon(guide, url, visit)
 
         try:
             await serve(chain.gateway(), chain.settings.reach, ready=begin)
@@ -91,7 +92,7 @@ async def _run(
 @asynccontextmanager
 async def _for_a_while() -> AsyncGenerator[str]:
     async with (
-        open_chain(flags={"reach.host": "127.0.0.1", "reach.port": 0}) as chain,
+        open_chain(flags={"reach.host": "127.0.0.1", "reach.port": 0, "reach.grpc_port": None}) as chain,
         listening(chain.gateway(), chain.settings.reach) as running,
     ):
         door.announce(chain.home, running.url)

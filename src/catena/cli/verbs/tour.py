@@ -43,7 +43,7 @@ def command(once: bool, question: str, port: int | None) -> None:
             sys.stdout.flush()
         return not once
 
-    serving.run(flags=flags, ready=lambda url: click.echo(f"ready {url}"), visit=visit)
+    serving.run(flags=flags, ready=lambda running: click.echo(f"ready {running.url}"), visit=visit)
 
 
 def _pull() -> None:

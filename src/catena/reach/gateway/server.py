@@ -10,25 +10,32 @@ import signal
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from email.utils import formatdate
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 import anyio.lowlevel
 from uvicorn.config import Config
 
-from catena.core.errors import ConfigError, ConflictError
+from catena.core.errors import CatenaError, ConfigError, ConflictError, MissingExtraError
 from catena.core.settings import ReachSettings
 from catena.reach.gateway.application import Gateway
 from catena.reach.gateway.connection import Connection, Limits
+
+if TYPE_CHECKING:
+    from catena.reach.gateway.grpc.serving import Door
 
 # After streams were cancelled: time for their error events and closing records.
 CLOSING_TIME_S = 12.0
 
 
 class Listening:
-    """A gateway that takes requests. `url` names it."""
+    """A gateway that takes requests. `url` names it, and `calls` is its door for gRPC where that is served."""
 
-    def __init__(self, app: Gateway, limits: Limits, server: asyncio.Server, url: str) -> None:
+    def __init__(
+        self, app: Gateway, limits: Limits, server: asyncio.Server, url: str, calls: Door | None = None
+    ) -> None:
         self.url = url
+        self.calls = calls
         self._app = app
         self._limits = limits
         self._server = server
@@ -50,6 +57,8 @@ class Listening:
         self._server.close()
         for connection in list(self._limits.connections):
             connection.shutdown()
+        if self.calls is not None:
+            self.calls.drain()
         with anyio.move_on_after(drain_s) as self._patience:
             await self._app.idle()
         self._app.stop()
@@ -58,6 +67,8 @@ class Listening:
         await anyio.lowlevel.checkpoint()  # lets the last answers reach their transports
         for connection in list(self._limits.connections):
             connection.transport.close()
+        if self.calls is not None:
+            self.calls.close()
 
 
 @asynccontextmanager
@@ -80,18 +91,28 @@ async def listening(app: Gateway, settings: ReachSettings) -> AsyncGenerator[Lis
     config.load()
     limits = Limits(settings)
     loop = asyncio.get_running_loop()
+    calls = None if settings.grpc_port is None else _calls(app, settings)
     try:
         server = await loop.create_server(
             lambda: Connection(config, limits, loop), settings.host, settings.port, backlog=1024
         )
     except OSError as error:
-        raise _cannot_listen(settings, error) from None
+        raise _cannot_listen(settings, "port", error) from None
+    if calls is not None and settings.grpc_port is not None:
+        try:
+            await calls.open(settings.grpc_port)
+        except OSError as error:
+            server.close()
+            raise _cannot_listen(settings, "grpc_port", error) from None
     port = server.sockets[0].getsockname()[1]
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    running = Listening(app, limits, server, f"http://{host}:{port}")
+    running = Listening(app, limits, server, f"http://{host}:{port}", calls)
     async with app.services.background.running(), anyio.create_task_group() as group:
         group.start_soon(_keep_date, limits)
+        if calls is not None:
+            group.start_soon(calls.watch)
         group.start_soon(app.keep_house)
+        group.start_soon(app.work)
         try:
             yield running
         finally:
@@ -100,14 +121,14 @@ async def listening(app: Gateway, settings: ReachSettings) -> AsyncGenerator[Lis
             group.cancel_scope.cancel()
 
 
-async def serve(app: Gateway, settings: ReachSettings, *, ready: Callable[[str], None]) -> None:
+async def serve(app: Gateway, settings: ReachSettings, *, ready: Callable[[Listening], None]) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal ends the drain at once.
 
-    `ready` gets the address, once requests are taken. Raises as `listening` does.
+    `ready` gets the addresses, once requests are taken. Raises as `listening` does.
     """
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with listening(app, settings) as running, anyio.create_task_group() as group:
-            ready(running.url)
+            ready(running)
             await anext(signals)
 
             async def watch_for_another() -> None:
@@ -126,13 +147,25 @@ async def _keep_date(limits: Limits) -> None:
         await anyio.sleep(1.0)
 
 
-def _cannot_listen(settings: ReachSettings, error: OSError) -> ConfigError | ConflictError:
-    where = f"{settings.host}:{settings.port}"
+def _calls(app: Gateway, settings: ReachSettings) -> Door:
+    """The door for gRPC, not open yet."""
+    try:
+        from catena.reach.gateway.grpc.serving import Door  # noqa: PLC0415 - only where gRPC is served
+    except ImportError as error:
+        if error.name != "hpack":
+            raise
+        raise MissingExtraError("hpack", "grpc") from None
+    return Door(app, settings)
+
+
+def _cannot_listen(settings: ReachSettings, what: Literal["port", "grpc_port"], error: OSError) -> CatenaError:
+    where = f"{settings.host}:{getattr(settings, what)}"
+    flag = f"--{what.replace('_', '-')}"
     if error.errno == errno.EADDRINUSE:
         return ConflictError(
-            f"{where} is taken", hint="another gateway may run already: `catena up --port 0` takes a free port"
+            f"{where} is taken", hint=f"another gateway may run already: `catena up {flag} 0` takes a free port"
         )
     reason = os.strerror(error.errno) if error.errno else "the address is not known"
     return ConfigError(
-        f"cannot listen on {where}: {reason}", hint="choose another --host or --port", param="reach.host"
+        f"cannot listen on {where}: {reason}", hint=f"choose another --host or {flag}", param="reach.host"
     )

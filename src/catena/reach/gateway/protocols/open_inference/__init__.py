@@ -2,6 +2,7 @@
 
 from catena.reach.gateway.protocols.open_inference import generate, infer, metadata, repository
 from catena.reach.gateway.protocols.open_inference.errors import OPEN_INFERENCE
+from catena.reach.gateway.protocols.open_inference.grpc import service
 from catena.reach.gateway.routing import Route
 
 _MODELS = (
@@ -28,4 +29,5 @@ routes = (
         for place in _PLACES
         for method, rest, handle in _MODELS
     ),
+    *service.routes,
 )

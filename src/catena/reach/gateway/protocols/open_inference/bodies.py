@@ -6,6 +6,7 @@ data https://github.com/triton-inference-server/server/blob/main/docs/protocol/e
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -90,7 +91,7 @@ def read(model: str, body: bytes, num_json: int, max_depth: int, warnings: list[
         inputs.append(tensor)
     if rest:
         raise InputError("there are more binary data than the inputs account for", param="binary_data_size")
-    default = Wish(_flag(wire.parameters, "binary_data_output", False))
+    default = Wish(flag(wire.parameters, "binary_data_output", False))
     wishes = {one.name: _wish(one, default, warnings) for one in wire.outputs or ()}
     names = tuple(one.name for one in wire.outputs or ())
     return Asked(wire.id, PredictRequest(model, tuple(inputs), names), wishes, default)
@@ -161,7 +162,7 @@ def _tensor(wire: InputWire, rest: memoryview, warnings: list[str]) -> tuple[Ten
         if not wire.data:
             raise InputError("an input has no data", param="data")
         return Tensor(
-            wire.name, wire.datatype, shape, packed(_shown(wire.name), wire.datatype, shape, wire.data), unit
+            wire.name, wire.datatype, shape, packed(shown(wire.name), wire.datatype, shape, wire.data), unit
         ), 0
     if wire.data:
         raise InputError("an input has both data and binary data", param="binary_data_size")
@@ -174,18 +175,25 @@ def _wish(wire: OutputWire, default: Wish, warnings: list[str]) -> Wish:
     if not wire.parameters:
         return default
     check_fields(wire.parameters, fields.OUTPUT_PARAMETERS, warnings)
-    classes = wire.parameters.get("classification", 0)
+    return Wish(flag(wire.parameters, "binary_data", default.is_binary), num_classes(wire.parameters))
+
+
+def num_classes(parameters: Mapping[str, Any]) -> int:
+    """How many classes are wanted of an output, 0 for the array as it is. Raises InputError."""
+    classes = parameters.get("classification", 0)
     if type(classes) is not int or not 0 <= classes <= MAX_CLASSES:
         raise InputError(f"classification must be a whole number up to {MAX_CLASSES}", param="classification")
-    return Wish(_flag(wire.parameters, "binary_data", default.is_binary), classes)
+    return classes
 
 
-def _flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
+def flag(parameters: Mapping[str, Any], name: str, default: bool) -> bool:
+    """A parameter that is true or false. Raises InputError."""
     value = parameters.get(name, default)
     if not isinstance(value, bool):
         raise InputError(f"{name} must be true or false", param=name)
     return value
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
+    """A name that a caller sent, as far as it may stand in a message."""
     return name if len(name) <= 64 and name.isprintable() else "(unprintable)"

@@ -82,6 +82,27 @@ LOAD_PARAMETERS: Mapping[str, Field] = {
     "config": _refused("a model is what its manifest says; settings are in catena.toml"),
     "unload_dependents": _ignored("no model depends on another", True, False),
 }
+CALL: Mapping[str, Field] = {
+    "model_name": _honoured("a name, an alias or a digest"),
+    "model_version": _honoured("empty, or 1"),
+    "id": _honoured("comes back with the answer"),
+    "parameters": _honoured("see below"),
+    "inputs": _honoured("name, datatype, shape, parameters and contents of each, as the model's signature wants them"),
+    "outputs": _honoured("name and parameters of those wanted, in this order; without it all"),
+    "raw_input_contents": _honoured("the elements of every input, in order, or of none"),
+}
+CALL_PARAMETERS: Mapping[str, Field] = {
+    **REQUEST_PARAMETERS,
+    "binary_data_output": _honoured("true: raw_output_contents, false: typed contents; not given: as the inputs came"),
+    "triton_enable_empty_final_response": _honoured("ModelStreamInfer: an empty answer follows the last"),
+}
+CALL_INPUT_PARAMETERS = {name: field for name, field in INPUT_PARAMETERS.items() if name != "binary_data_size"}
+CALL_OUTPUT_PARAMETERS = {name: field for name, field in OUTPUT_PARAMETERS.items() if name != "binary_data"}
+CALL_GENERATE_PARAMETERS: Mapping[str, Field] = {
+    **GENERATE_PARAMETERS,
+    "stop": _honoured("a text"),
+    "triton_enable_empty_final_response": CALL_PARAMETERS["triton_enable_empty_final_response"],
+}
 TABLES: Mapping[str, Mapping[str, Field]] = {
     "POST infer": REQUEST,
     "infer: parameters": REQUEST_PARAMETERS,
@@ -90,4 +111,9 @@ TABLES: Mapping[str, Mapping[str, Field]] = {
     "POST generate and generate_stream": GENERATE,
     "generate: parameters": GENERATE_PARAMETERS,
     "POST repository load and unload: parameters": LOAD_PARAMETERS,
+    "gRPC ModelInfer and ModelStreamInfer": CALL,
+    "gRPC: parameters": CALL_PARAMETERS,
+    "gRPC: parameters of an input": CALL_INPUT_PARAMETERS,
+    "gRPC: parameters of an output": CALL_OUTPUT_PARAMETERS,
+    "gRPC ModelStreamInfer to a model that generates: parameters": CALL_GENERATE_PARAMETERS,
 }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Generator
+from contextlib import contextmanager
 
 from catena.core.errors import CatenaError, NotFoundError
 from catena.reach.gateway.answering import server_timing, unless_gone
@@ -12,6 +14,7 @@ from catena.reach.gateway.protocols.open_inference import bodies
 from catena.reach.gateway.protocols.open_inference.metadata import VERSION, check_version, known
 from catena.reach.gateway.protocols.open_inference.statistics import counts
 from catena.reach.gateway.routing import JSON
+from catena.reach.router import PredictedAnswer
 from catena.reach.ticket import Caller
 
 BINARY = "application/octet-stream"
@@ -22,8 +25,15 @@ MEDIA_TYPES = frozenset({"", JSON, BINARY})
 async def infer(exchange: Exchange) -> None:
     """Answer an infer request; it is counted in the statistics of its model, however it ends."""
     began_ns = time.perf_counter_ns()
-    try:
+    with counted(exchange, began_ns):
         await _infer(exchange, began_ns)
+
+
+@contextmanager
+def counted(exchange: Exchange, began_ns: int) -> Generator[None]:
+    """Count the block in the statistics of its model if it fails; who succeeds knows more to count."""
+    try:
+        yield
     except CatenaError:
         if row := known(exchange, exchange.params["model"]):
             counts(exchange, row.name).fail(time.perf_counter_ns() - began_ns)
@@ -39,12 +49,8 @@ async def _infer(exchange: Exchange, began_ns: int) -> None:
     asked = bodies.read(exchange.params["model"], body, num_json, max_depth, exchange.warnings)
     read_ns = time.perf_counter_ns() - begun_ns
     exchange.caller = Caller(exchange.caller.key, "open_inference.infer")
-    try:
-        answer = await unless_gone(exchange, exchange.services.router.predict(asked.request, exchange.caller))
-    except NotFoundError as error:
-        error.param = error.param or "model"
-        raise
-    exchange.receipt, exchange.model = answer.receipt, answer.model.name
+    work = exchange.services.router.predict(asked.request, exchange.caller)
+    answer = await predicted(exchange, unless_gone(exchange, work))
     prediction = answer.prediction
     done_ns = time.perf_counter_ns()
     body, num_json = bodies.write(asked, answer.model.name, VERSION, prediction.outputs, exchange.warnings)
@@ -56,6 +62,17 @@ async def _infer(exchange: Exchange, began_ns: int) -> None:
         await exchange.answer(200, body, BINARY)
     else:
         await exchange.answer(200, body)
+
+
+async def predicted(exchange: Exchange, work: Awaitable[PredictedAnswer]) -> PredictedAnswer:
+    """What `work` gives, noted with the exchange. Raises what it raises."""
+    try:
+        answer = await work
+    except NotFoundError as error:
+        error.param = error.param or "model"
+        raise
+    exchange.receipt, exchange.model = answer.receipt, answer.model.name
+    return answer
 
 
 async def _body(exchange: Exchange) -> bytes:

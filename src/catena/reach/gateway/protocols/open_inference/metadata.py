@@ -56,7 +56,7 @@ async def model(exchange: Exchange) -> None:
         {
             "name": row.name,
             "versions": [VERSION],
-            "platform": _platform(row),
+            "platform": platform(row),
             "inputs": [_port(one) for one in inputs],
             "outputs": [_port(one) for one in outputs],
             "parameters": {"digest": row.digest, "task": row.manifest.task, "licence": row.manifest.licence},
@@ -73,19 +73,20 @@ async def model_ready(exchange: Exchange) -> None:
 
 async def config(exchange: Exchange) -> None:
     """GET /v2/models/{model}/config: the signature in the words of a Triton model configuration."""
-    row = found(exchange)
+    await answer_json(exchange, config_form(found(exchange)))
+
+
+def config_form(row: Listed) -> dict[str, Any]:
+    """The signature of a model in those words."""
     inputs, outputs = ports(row)
-    await answer_json(
-        exchange,
-        {
-            "name": row.name,
-            "platform": _platform(row),
-            "backend": row.manifest.format,
-            "max_batch_size": 0,
-            "input": [_config_port(one) for one in inputs],
-            "output": [_config_port(one) for one in outputs],
-        },
-    )
+    return {
+        "name": row.name,
+        "platform": platform(row),
+        "backend": row.manifest.format,
+        "max_batch_size": 0,
+        "input": [_config_port(one) for one in inputs],
+        "output": [_config_port(one) for one in outputs],
+    }
 
 
 async def model_statistics(exchange: Exchange) -> None:
@@ -134,7 +135,8 @@ def _check_ready(exchange: Exchange) -> None:
         raise HttpError(503, "the gateway is shutting down", code="shutting_down")
 
 
-def _platform(row: Listed) -> str:
+def platform(row: Listed) -> str:
+    """What runs a model, as the protocol calls it."""
     return PLATFORMS.get(row.manifest.format, row.manifest.format)
 
 

@@ -32,31 +32,46 @@ class LoadWire(Struct, frozen=True, forbid_unknown_fields=True):
 async def index(exchange: Exchange) -> None:
     """POST index: every model; READY are those in memory. `ready`: only those."""
     wire = convert(await _body(exchange), IndexWire)
+    await answer_json(exchange, index_form(exchange, is_ready_only=wire.ready))
+
+
+def index_form(exchange: Exchange, *, is_ready_only: bool) -> list[dict[str, str]]:
+    """Name, version, state and reason of every model."""
     sessions = exchange.services.sessions
     loaded = {one.digest for one in sessions.loaded()} if sessions else set[str]()
     rows: list[dict[str, str]] = []
     for row in exchange.services.models():
         is_ready = row.digest in loaded
-        if is_ready or not wire.ready:
+        if is_ready or not is_ready_only:
             state, reason = ("READY", "") if is_ready else ("UNAVAILABLE", ON_DEMAND)
             rows.append({"name": row.name, "version": VERSION, "state": state, "reason": reason})
-    await answer_json(exchange, rows)
+    return rows
 
 
 async def load(exchange: Exchange) -> None:
     """POST models/{model}/load: answered once the model is in memory."""
     await _check(exchange)
+    await bring_in(exchange)
+    await answer_json(exchange, {})
+
+
+async def bring_in(exchange: Exchange) -> None:
+    """Have the model of this address in memory."""
     row, sessions = found(exchange), _sessions(exchange)
     await sessions.load(row.name, Caller(exchange.caller.key, "open_inference.load"))
-    await answer_json(exchange, {})
 
 
 async def unload(exchange: Exchange) -> None:
     """POST models/{model}/unload: out of memory, now or once its last request has ended."""
     await _check(exchange)
+    take_out(exchange)
+    await answer_json(exchange, {})
+
+
+def take_out(exchange: Exchange) -> None:
+    """Have the model of this address out of memory, once its last request has ended."""
     row = found(exchange)
     _sessions(exchange).keep(row.digest, 0.0)
-    await answer_json(exchange, {})
 
 
 async def _check(exchange: Exchange) -> None:
