@@ -18,9 +18,11 @@ SUMMARIES = {
     "chat": "Talk with a model in the terminal.",
     "transcribe": "Write down the speech of an audio file.",
     "pull": "Fetch a model, verify it and store it.",
+    "serve_model": "Register a model file, and say what can serve it.",
     "models": "List the models on this machine.",
     "show": "Show one model: manifest, files, facts.",
     "verify": "Check a model's signature and every byte of its files.",
+    "export": "Lay a model out for Ollama, LM Studio, llama.cpp and others.",
     "rm": "Remove a model's name.",
     "gc": "Free the space of files that no model needs.",
     "trace": "Show the whole chain behind one answer.",
@@ -39,17 +41,18 @@ class Verbs(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         found = registry.names("verbs")
         known = [name for name in SUMMARIES if name in found]
-        return known + [name for name in found if name not in SUMMARIES]
+        # A verb of two words is written with a dash; its file has an underscore.
+        return [name.replace("_", "-") for name in known + [name for name in found if name not in SUMMARIES]]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         try:
-            command: click.Command = registry.find("verbs", cmd_name)
+            command: click.Command = registry.find("verbs", cmd_name.replace("-", "_"))
         except NotFoundError:
             return None
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = [(name, SUMMARIES.get(name, "(plug-in)")) for name in self.list_commands(ctx)]
+        rows = [(name, SUMMARIES.get(name.replace("-", "_"), "(plug-in)")) for name in self.list_commands(ctx)]
         with formatter.section("Verbs"):
             formatter.write_dl(rows)
 

@@ -15,7 +15,8 @@ from catena.store import elsewhere, folders, formats
 from catena.store.blobs import Blobs, clear, told
 from catena.store.database import Database
 from catena.store.derive import Change, Deriver, Upload
-from catena.store.elsewhere import Found
+from catena.store.elsewhere import Found, laying
+from catena.store.elsewhere.laying import Laid
 from catena.store.folders import Folders
 from catena.store.manifests import Manifests, Named, check_name_of
 from catena.store.pull import Puller
@@ -115,6 +116,14 @@ class Store:
                     if path.exists():
                         names.setdefault((path.stat().st_dev, path.stat().st_ino), row.name)
         return [msgspec.structs.replace(found, stored_as=_stored_as(found, names)) for found in elsewhere.found()]
+
+    def lay_out(self, name: str, program: str, folder: Path | None = None) -> Laid:
+        """Lay a model out in `folder` as another program wants it; None: in that program's own folder.
+
+        Raises NotFoundError, InputError, UnsupportedError for a model that it cannot run, ConflictError, ResourceError.
+        """
+        plan = elsewhere.plan(program, self.resolve(name))
+        return laying.lay_out(plan, folder or elsewhere.folder_of(program))
 
     def pull(
         self,

@@ -1,4 +1,4 @@
-"""`catena models`: the models on this machine."""
+"""`catena models`: the models on this machine, and with --found those that other programs hold."""
 
 from __future__ import annotations
 
@@ -9,12 +9,19 @@ from catena.cli.chain import open_store
 from catena.core import config
 from catena.core.clock import iso
 from catena.core.units import bytes_text
+from catena.store.elsewhere import Found
+
+FOUND = ("source", "program", "name", "format", "size_bytes", "stored_as", "leaves", "refusal")
 
 
 @click.command(name="models")
+@click.option("--found", is_flag=True, help="List what Ollama, LM Studio, llama.cpp, Hugging Face, ModelScope hold.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(as_json: bool) -> None:
-    """List the models on this machine."""
+def command(found: bool, as_json: bool) -> None:
+    """List the models on this machine. With --found: those of other programs; `catena pull found:…` takes one."""
+    if found:
+        _list_found(as_json)
+        return
     default = config.load(config.home()).settings.reach.default_model
     with open_store() as store:
         rows = store.models()
@@ -30,4 +37,28 @@ def command(as_json: bool) -> None:
         mark = "*" if row.name == default else " "
         facts = (row.manifest.task, row.manifest.format, bytes_text(row.size_bytes), iso(row.added_at_ns)[:10])
         task, form, size, day = facts
-        click.echo(f"{mark} {row.name:<{width}}{task:<11}{form:<6}{size:>9}  {day}  {row.digest[:19]}…")
+        click.echo(f"{mark} {row.name:<{width}}{task:<11}{form:<12}{size:>9}  {day}  {row.digest[:19]}…")
+
+
+def _list_found(as_json: bool) -> None:
+    with open_store() as store:
+        models = store.found()
+    if as_json:
+        rows = [{**{name: getattr(one, name) for name in FOUND}, "path": str(one.path)} for one in models]
+        click.echo(msgspec.json.encode(rows))
+        return
+    if not models:
+        click.echo("no other program has models here", err=True)
+        return
+    width = max(len(one.source) for one in models) + 2
+    for one in models:
+        size = bytes_text(one.size_bytes) if one.size_bytes else ""
+        click.echo(f"  {one.source:<{width}}{one.format:<12}{size:>9}  {_note(one)}".rstrip())
+
+
+def _note(found: Found) -> str:
+    if found.refusal:
+        return f"cannot be taken: {found.refusal}"
+    if found.stored_as:
+        return f"stored as {found.stored_as}"
+    return f"without {', '.join(found.leaves)}" if found.leaves else ""

@@ -8,13 +8,17 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 from msgspec import Struct
 
 from catena.core.errors import InputError, IntegrityError, NotFoundError, UnsupportedError
+from catena.core.manifest import StoredModel
 from catena.store.formats import Value
+
+if TYPE_CHECKING:
+    from catena.store.elsewhere.laying import Plan
 
 SCHEME = "found:"
 # As a person writes them; the file of each has underscores.
@@ -72,6 +76,10 @@ class Shelf(Protocol):
         """The folders that its settings or defaults name, whether they exist or not."""
         ...
 
+    def plan(self, model: StoredModel, /) -> Plan:
+        """How the program wants to find a stored model. Raises UnsupportedError for one that it cannot run."""
+        ...
+
     def find(self, root: Path, /) -> Iterator[Found]:
         """The models in one of them, `root` being without links. Raises OSError for what cannot be read."""
         ...
@@ -101,8 +109,25 @@ def located(source: str) -> Found:
     raise NotFoundError(f"{program} has no {name!r} here", hint=f"`catena models --found` lists all; it has {names}")
 
 
-def _of(program: str) -> Iterator[Found]:
+def folder_of(program: str) -> Path:
+    """Where `program` keeps models, by its settings or defaults."""
+    return _shelf(program).roots()[0]
+
+
+def plan(program: str, model: StoredModel) -> Plan:
+    """How `program` wants to find a stored model. Raises InputError, UnsupportedError."""
+    return _shelf(program).plan(model)
+
+
+def _shelf(program: str) -> Shelf:
+    if program not in PROGRAMS:
+        raise InputError(f"{program!r} is not a program that is known here", hint=f"known: {', '.join(PROGRAMS)}")
     shelf: Shelf = importlib.import_module(f"{__name__}.{program.replace('.', '_')}")  # type: ignore[assignment]
+    return shelf
+
+
+def _of(program: str) -> Iterator[Found]:
+    shelf = _shelf(program)
     for root in shelf.roots():
         try:
             yield from (

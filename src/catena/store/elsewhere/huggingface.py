@@ -10,7 +10,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from catena.core.manifest import StoredModel
 from catena.store.elsewhere import Found
+from catena.store.elsewhere.laying import PUBLISHER, Plan, snapshot
 from catena.store.elsewhere.walking import HUB_PREFIX, Walk, snapshots
 
 
@@ -22,6 +24,12 @@ def roots() -> tuple[Path, ...]:
     home = os.environ.get("HF_HOME")
     caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     return ((Path(home).expanduser() if home else caches / "huggingface") / "hub",)
+
+
+def plan(model: StoredModel) -> Plan:
+    """A repository of the publisher `catena`, at a revision made of the manifest's digest."""
+    files = {entry.name: model.paths[entry.name] for entry in model.manifest.files}
+    return snapshot(model, f"{HUB_PREFIX}{PUBLISHER}--{model.name}", model.digest[7:47], files)
 
 
 def find(root: Path) -> Iterator[Found]:

@@ -10,7 +10,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from catena.core.manifest import StoredModel
 from catena.store.elsewhere import Found
+from catena.store.elsewhere.laying import PUBLISHER, Plan, gguf_files, snapshot
 from catena.store.elsewhere.walking import HUB_PREFIX, Walk, is_gguf, snapshots
 
 
@@ -21,6 +23,12 @@ def roots() -> tuple[Path, ...]:
     if sys.platform == "darwin":
         return (Path.home() / "Library" / "Caches" / "llama.cpp",)
     return (Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "llama.cpp",)
+
+
+def plan(model: StoredModel) -> Plan:
+    """A repository of the publisher `catena`, as llama.cpp finds it since March 2026 (`-hf catena/NAME`)."""
+    files = gguf_files(model, "llama.cpp")
+    return snapshot(model, f"{HUB_PREFIX}{PUBLISHER}--{model.name}", model.digest[7:47], files)
 
 
 def find(root: Path) -> Iterator[Found]:

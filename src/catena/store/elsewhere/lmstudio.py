@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from catena.core.manifest import StoredModel
 from catena.store.elsewhere import Found
+from catena.store.elsewhere.laying import PUBLISHER, Plan, gguf_files
 from catena.store.elsewhere.walking import Walk
 
 MAX_POINTER_BYTES = 4096
@@ -26,6 +28,13 @@ def roots() -> tuple[Path, ...]:
     if pointed.is_absolute() and pointed not in homes:
         homes.insert(0, pointed)
     return tuple(each / "models" for each in homes)
+
+
+def plan(model: StoredModel) -> Plan:
+    """A folder of the publisher `catena`."""
+    files = gguf_files(model, "LM Studio")
+    name = f"{PUBLISHER}/{model.name}"
+    return Plan(name, {f"{name}/{file}": path for file, path in files.items()})
 
 
 def find(root: Path) -> Iterator[Found]:

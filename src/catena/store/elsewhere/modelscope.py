@@ -10,7 +10,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from catena.core.manifest import StoredModel
 from catena.store.elsewhere import Found
+from catena.store.elsewhere.laying import PUBLISHER, Plan
 from catena.store.elsewhere.walking import Walk, snapshots
 
 
@@ -18,6 +20,13 @@ def roots() -> tuple[Path, ...]:
     """The one cache that the environment names."""
     named = os.environ.get("MODELSCOPE_CACHE")
     return (Path(named).expanduser() if named else Path.home() / ".cache" / "modelscope",)
+
+
+def plan(model: StoredModel) -> Plan:
+    """A snapshot of the publisher `catena`, in the layout of today."""
+    folder = f"models/{PUBLISHER}--{model.name}/snapshots/master"
+    files = {f"{folder}/{entry.name}": model.paths[entry.name] for entry in model.manifest.files}
+    return Plan(f"{PUBLISHER}/{model.name}", files)
 
 
 def find(root: Path) -> Iterator[Found]:

@@ -16,10 +16,14 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from catena.core.errors import UnsupportedError
+from catena.core.manifest import StoredModel
 from catena.core.messages import Message, Text
 from catena.store.elsewhere import Found
+from catena.store.elsewhere.laying import Plan, gguf_files
 from catena.store.elsewhere.walking import Walk
 from catena.store.formats import Value, plain_text
+from catena.store.manifests import digest_of
 
 LAYER = "application/vnd.ollama.image."
 MANIFESTS, BLOBS = "manifests", "blobs"
@@ -68,6 +72,61 @@ def roots() -> tuple[Path, ...]:
     if named := os.environ.get("OLLAMA_MODELS"):
         return (Path(named).expanduser(),)
     return (Path.home() / ".ollama" / "models", SERVICE)
+
+
+def plan(model: StoredModel) -> Plan:
+    """A model of the library with tag `latest`: blobs, configuration, and what the model sets for requests."""
+    files = gguf_files(model, "Ollama")
+    if len(files) > 1:
+        raise UnsupportedError(f"Ollama wants one file; {model.name} has {len(files)} parts")
+    manifest = model.manifest
+    weights = next(entry for entry in manifest.files if entry.role == "weights")
+    architecture = str(model.fact("architecture", ""))
+    config = {
+        "model_format": "gguf",
+        "model_family": architecture,
+        "model_families": [architecture],
+        "model_type": f"{int(model.fact('parameters', 0)) / 1e6:.2f}M",
+        "file_type": str(model.fact("quantisation", "")),
+        "architecture": "amd64",
+        "os": "linux",
+        "rootfs": {"type": "layers", "diff_ids": [weights.digest]},
+    }
+    texts = {
+        "system": str(model.fact(f"{PRESET}system", "")),
+        "params": _parameters(model),
+        "license": manifest.licence,
+    }
+    written: dict[str, bytes] = {}
+
+    def layer(data: bytes, media_type: str) -> dict[str, str | int]:
+        digest = digest_of(data)
+        written[f"{BLOBS}/{digest.replace(':', '-')}"] = data
+        return {"mediaType": media_type, "digest": digest, "size": len(data)}
+
+    listed = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+        "config": layer(msgspec.json.encode(config), "application/vnd.docker.container.image.v1+json"),
+        "layers": [
+            {"mediaType": f"{LAYER}model", "digest": weights.digest, "size": weights.size_bytes},
+            *(layer(text.encode(), LAYER + kind) for kind, text in texts.items() if text),
+        ],
+    }
+    written[f"{MANIFESTS}/{HOST}/{NAMESPACE}/{model.name}/latest"] = msgspec.json.encode(listed)
+    blob = f"{BLOBS}/{weights.digest.replace(':', '-')}"
+    left = ["chat template: Ollama wants one of its own form, `TEMPLATE` in a Modelfile"]
+    return Plan(f"{model.name}:latest", {blob: model.path("weights")}, written, leaves=tuple(left))
+
+
+def _parameters(model: StoredModel) -> str:
+    """What a model sets for sampling as Ollama writes it; empty if nothing."""
+    names = {**{name: name for name in NUMBERS}, "max_tokens": "num_predict"}
+    facts = {there: model.fact(PRESET + here) for here, there in names.items()}
+    chosen = {name: value for name, value in facts.items() if value is not None}
+    if stop := model.fact(f"{PRESET}stop"):
+        chosen["stop"] = msgspec.json.decode(str(stop))
+    return msgspec.json.encode(chosen).decode() if chosen else ""
 
 
 def find(root: Path) -> Iterator[Found]:
