@@ -17,6 +17,9 @@ import httpx2
 import openai
 import pytest
 
+from catena.reach.access import Access
+from catena.store.database import Database
+
 START_TIME_S = 120
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -103,6 +106,32 @@ def gateway(models_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def client(gateway: Gateway) -> Iterator[openai.OpenAI]:
     with gateway.client() as client:
         yield client
+
+
+class Desk(NamedTuple):
+    """A gateway without models but echo, for files and batches. Each key may have `limit` files of 2 MB."""
+
+    gateway: Gateway
+    home: Path
+    limit: int
+    keys: list[str]
+
+    def client(self) -> openai.OpenAI:
+        """A client with a key of its own, so that it sees nothing of others."""
+        return self.gateway.client(api_key=self.keys.pop())
+
+
+@pytest.fixture(scope="session")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    home, limit = tmp_path_factory.mktemp("desk") / "home", 40
+    home.mkdir(mode=0o700)
+    database = Database(home / "catena.db")
+    # Made beforehand: a gateway learns of a new key within a second.
+    keys = [Access(database).add(f"key{number}")[1] for number in range(64)]
+    database.close()
+    settings = {"CATENA__REACH__UPLOAD_BYTES": "2000000", "CATENA__REACH__UPLOADS_LIMIT": str(limit)}
+    with up(home, "--echo", **settings) as running:
+        yield Desk(running, home, limit, keys)
 
 
 @pytest.fixture
