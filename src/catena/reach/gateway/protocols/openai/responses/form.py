@@ -25,12 +25,7 @@ CUT = Failure(503, "cut", "the gateway ended this request before its answer was 
 LOST = Failure(503, "lost", "the gateway ended before the answer was complete", "ask again", None, ())
 CANCELLED = Failure(499, "cancelled", "the response was cancelled", "", None, ())
 # What our words are called in this protocol.
-_PARAMS = {
-    "messages": "input",
-    "think": "reasoning.effort",
-    "response_format": "text.format",
-    "max_tokens": "max_output_tokens",
-}
+_PARAMS = {"messages": "input", "think": "reasoning.effort", "response_format": "text.format"}
 
 
 def frame(kind: str, number: int, fields: dict[str, Any]) -> bytes:
@@ -49,6 +44,8 @@ def error_frame(failure: Failure, number: int) -> bytes:
 
 
 def _renamed(failure: Failure) -> Failure:
+    if failure.code == "unknown_parameter":  # named as it was sent
+        return failure
     return msgspec.structs.replace(failure, param=_PARAMS.get(failure.param or "", failure.param))
 
 
