@@ -1,6 +1,7 @@
 """The only way to a model: decides where a request goes, has that recorded, then lets it be computed.
 
-Today a decision is `local` or `refuse`; nothing leaves this machine. In doubt the answer is no.
+A decision is `local`, `refuse`, or `remote` where configuration names a provider and the call asks for it by name; then
+`reach.cloud` carries it out, under a Passage that only the open record makes. In doubt nothing leaves this machine.
 """
 
 from __future__ import annotations
@@ -41,11 +42,13 @@ from catena.core.messages.predict import tensor_bytes
 from catena.core.messages.reply import Collector
 from catena.core.messages.transcribe import question_bytes
 from catena.core.protocols import Counter, Embedder, Generator, Predictor, Reranker, Transcriber
+from catena.reach.cloud.passage import Passage, RemoteModel
 from catena.reach.presets import Preset
 from catena.reach.signatures import fitted
 from catena.reach.ticket import Appends, Caller, Salts, Ticket
 
 if TYPE_CHECKING:
+    from catena.reach.cloud.provider import Asked, Errand
     from catena.run.scheduler import Lease, Scheduler
 
 # The name that stands for `reach.default_model`.
@@ -60,13 +63,25 @@ class Models(Protocol):
     def resolve(self, name: str, /) -> StoredModel: ...
 
 
+class Remotes(Protocol):
+    """Models that are somewhere else."""
+
+    def find(self, name: str, /) -> RemoteModel | None: ...
+
+    def errand(self, passage: Passage, request: Asked, task: str, /) -> Errand: ...
+
+
 class Answer(Struct):
-    """An accepted request: its receipt, the recorded decision, the model, and the events to iterate once."""
+    """An accepted request: its receipt, the recorded decision, the model, and the events to iterate once.
+
+    `lost` are the wishes that a remote end's dialect cannot carry, by their names in core.messages.
+    """
 
     receipt: str
     decision: Decision
     model: StoredModel
     events: AsyncIterator[Event]
+    lost: tuple[str, ...] = ()
 
 
 class CountedPrompt(Struct, frozen=True):
@@ -76,6 +91,7 @@ class CountedPrompt(Struct, frozen=True):
     decision: Decision
     model: StoredModel
     num_tokens: int
+    lost: tuple[str, ...] = ()
 
 
 class EmbeddedAnswer(Struct, frozen=True):
@@ -85,6 +101,7 @@ class EmbeddedAnswer(Struct, frozen=True):
     decision: Decision
     model: StoredModel
     embedded: Embedded
+    lost: tuple[str, ...] = ()
 
 
 class RerankedAnswer(Struct, frozen=True):
@@ -112,12 +129,14 @@ class PredictedAnswer(Struct, frozen=True):
     decision: Decision
     model: StoredModel
     prediction: Prediction
+    lost: tuple[str, ...] = ()
 
 
 class Router:
     """Every model call passes here.
 
-    `guests` are models that live outside the store, such as `echo`; the alias `default` means `default_model`.
+    `guests` are models that live outside the store, such as `echo`; the alias `default` means `default_model`, which is
+    never a remote one. `cloud` holds the remote ends, None if there are none.
     """
 
     def __init__(
@@ -129,11 +148,13 @@ class Router:
         guests: Mapping[str, StoredModel] | None = None,
         *,
         default_model: str = "",
+        cloud: Remotes | None = None,
     ) -> None:
         self.models = models
         self.scheduler = scheduler
         self.guests = dict(guests or {})
         self.default_model = default_model
+        self.cloud = cloud
         self._log = log
         self._salts = salts
 
@@ -148,6 +169,9 @@ class Router:
 
         Raises what `resolve` and a lease raise.
         """
+        model, _ = self._decide(name)
+        if isinstance(model, RemoteModel):
+            return model
         model = self.resolve(name)
         adapters = self._adapters(model, Preset.of(model.manifest).adapters)
         async with self._lease(model, caller, adapters=adapters):
@@ -161,9 +185,14 @@ class Router:
         Errors raised after the record was opened carry its id in `error.receipt`.
         """
         ticket, model = await self._admit(request, request.model, caller, "generate")
-        stream = self._stream(request, model, caller, ticket)
         try:
-            yield Answer(ticket.receipt, ticket.opened.decision, model, stream)
+            errand = self._errand(ticket, model, request)
+        except BaseException as error:
+            await _close_after(ticket, error, None)
+            raise
+        stream = self._stream(request, model, caller, ticket, errand)
+        try:
+            yield Answer(ticket.receipt, ticket.opened.decision, model, stream, errand.lost if errand else ())
         finally:
             with anyio.move_on_after(STOPPING_TIME_S, shield=True):
                 await stream.aclose()
@@ -176,9 +205,10 @@ class Router:
         """
         ticket, model = await self._admit(request, request.model, caller, "count")
         try:
+            errand = self._errand(ticket, model, request, "count")
             request = Preset.of(model.manifest).applied(request)
             adapters = self._adapters(model, request.adapters)
-            async with self._lease(model, caller, adapters=adapters) as lease:
+            async with self._lease(model, caller, adapters=adapters, errand=errand) as lease:
                 _note_lease(ticket, lease)
                 if not isinstance(lease.session, Counter):
                     raise UnsupportedError(f"the engine of {model.name} does not count tokens of text", param="model")
@@ -188,13 +218,15 @@ class Router:
             await _close_after(ticket, error, None)
             raise
         await ticket.close("complete", answer=canonical_bytes(num_tokens))
-        return CountedPrompt(ticket.receipt, ticket.opened.decision, model, num_tokens)
+        lost = errand.lost if errand else ()
+        return CountedPrompt(ticket.receipt, ticket.opened.decision, model, num_tokens, lost)
 
     async def embed(self, request: EmbedRequest, caller: Caller) -> EmbeddedAnswer:
         """Decide, record, embed, close. Errors raised after the record was opened carry its id."""
         ticket, model = await self._admit(request, request.model, caller, "embed")
         try:
-            async with self._lease(model, caller) as lease:
+            errand = self._errand(ticket, model, request)
+            async with self._lease(model, caller, errand=errand) as lease:
                 _note_lease(ticket, lease)
                 if not isinstance(lease.session, Embedder):
                     raise UnsupportedError(
@@ -207,7 +239,8 @@ class Router:
             await _close_after(ticket, error, None)
             raise
         await ticket.close("complete", answer=b"".join(embedded.vectors))
-        return EmbeddedAnswer(ticket.receipt, ticket.opened.decision, model, embedded)
+        lost = errand.lost if errand else ()
+        return EmbeddedAnswer(ticket.receipt, ticket.opened.decision, model, embedded, lost)
 
     async def rerank(self, request: RerankRequest, caller: Caller) -> RerankedAnswer:
         """Decide, record, rerank, close. Errors raised after the record was opened carry its id.
@@ -252,13 +285,14 @@ class Router:
         parsed; errors raised after the record was opened carry its id.
         """
         model, decision = self._decide(request.model)
-        if model is not None:
+        if model is not None and not isinstance(model, RemoteModel):  # the signature of a remote one is not known
             request = fitted(request, model.manifest)
         question = tensor_bytes(request.inputs, request.model, *request.outputs)
         ticket = await self._open(question, model, decision, caller, "predict")
         assert model is not None
         try:
-            async with self._lease(model, caller) as lease:
+            errand = self._errand(ticket, model, request)
+            async with self._lease(model, caller, errand=errand) as lease:
                 _note_lease(ticket, lease)
                 if not _predicts(type(lease.session)):
                     raise UnsupportedError(f"the engine of {model.name} does not predict", param="model")
@@ -269,7 +303,7 @@ class Router:
             raise
         await ticket.close("complete", answer=tensor_bytes(prediction.outputs))
         prediction = msgspec.structs.replace(prediction, timings=ticket.timings)
-        return PredictedAnswer(ticket.receipt, decision, model, prediction)
+        return PredictedAnswer(ticket.receipt, decision, model, prediction, errand.lost if errand else ())
 
     async def _admit(
         self, request: GenerateRequest | EmbedRequest | RerankRequest, name: str, caller: Caller, task: str
@@ -298,22 +332,27 @@ class Router:
     def _decide(self, name: str) -> tuple[StoredModel | None, Decision]:
         try:
             model = self.resolve(name)
+        except NotFoundError:  # what is on this machine comes first
+            remote = self.cloud.find(name) if self.cloud is not None else None
+            if remote is None:
+                raise
+            return remote, _named(remote)
         except IntegrityError as error:
             return None, Decision("refuse", f"{name}: {error.message}", rule="integrity", model=name)
         reason = "the model is on this machine, and nothing may leave it"
         return model, Decision("local", reason, rule="default", model=model.name, model_digest=model.digest)
 
     async def _stream(
-        self, request: GenerateRequest, model: StoredModel, caller: Caller, ticket: Ticket
+        self, request: GenerateRequest, model: StoredModel, caller: Caller, ticket: Ticket, errand: Errand | None
     ) -> AsyncGenerator[Event]:
         collector = Collector()
         try:
             request = Preset.of(model.manifest).applied(request)
             adapters = self._adapters(model, request.adapters)
-            phase = self.scheduler.phase(model.digest)
+            phase = "ready" if errand else self.scheduler.phase(model.digest)
             if phase != "ready":
                 yield Progress("queued" if phase == "busy" else "loading")
-            async with self._lease(model, caller, adapters=adapters) as lease:
+            async with self._lease(model, caller, adapters=adapters, errand=errand) as lease:
                 _note_lease(ticket, lease)
                 if not isinstance(lease.session, Generator):
                     raise UnsupportedError(
@@ -374,9 +413,27 @@ class Router:
         ticket.finish = tuple(choice.reason for choice in reply.choices)
         await ticket.close("complete", answer=answer_bytes(reply))
 
+    def _errand(self, ticket: Ticket, model: StoredModel, request: Asked, task: str = "") -> Errand | None:
+        """The way to a remote model, which only this open record allows; None for a model that is here."""
+        if not isinstance(model, RemoteModel):
+            return None
+        assert self.cloud is not None
+        return self.cloud.errand(Passage(ticket, model), request, task)
+
     def _lease(
-        self, model: StoredModel, caller: Caller, *, adapters: tuple[StoredModel, ...] = ()
+        self,
+        model: StoredModel,
+        caller: Caller,
+        *,
+        adapters: tuple[StoredModel, ...] = (),
+        errand: Errand | None = None,
     ) -> AbstractAsyncContextManager[Lease]:
+        if errand is not None:
+            return errand.lease()
+        if isinstance(model, RemoteModel):
+            raise UnsupportedError(
+                f"{model.name} is remote, and such models are asked for text, vectors and arrays only", param="model"
+            )
         return self.scheduler.lease(model, caller.key, adapters=adapters, is_background=caller.is_background)
 
     def _adapters(self, model: StoredModel, wanted: Mapping[str, float]) -> tuple[StoredModel, ...]:
@@ -395,6 +452,18 @@ class Router:
                     hint=f"make {model.name} again",
                 )
         return found
+
+
+def _named(remote: RemoteModel) -> Decision:
+    return Decision(
+        "remote",
+        "the call asks for this model by name, and configuration names its provider",
+        rule="named",
+        model=remote.name,
+        model_digest=remote.digest,
+        provider=f"{remote.provider} ({remote.kind})",
+        host=remote.host,
+    )
 
 
 def answer_bytes(reply: Reply) -> bytes:

@@ -12,6 +12,7 @@ from catena.core.errors import CatenaError
 from catena.core.ids import new_id
 from catena.core.messages import (
     Closed,
+    Cost,
     Decision,
     FinishReason,
     Opened,
@@ -66,6 +67,9 @@ class Ticket:
         self.timings = Timings()
         self.finish: tuple[FinishReason | None, ...] = ()
         self.num_deltas = 0
+        self.cost: Cost | None = None
+        self._sent_digest: str | None = None
+        self._num_sent = 0
         self._log = log
         self._salt = salt
         self._index = index
@@ -94,6 +98,10 @@ class Ticket:
     def is_closed(self) -> bool:
         return self._is_closed
 
+    def note_sent(self, body: bytes) -> None:
+        """Keep the digest of the exact bytes that leave this machine."""
+        self._sent_digest, self._num_sent = salted_digest(self._salt, body), len(body)
+
     async def close(self, outcome: Outcome, *, answer: bytes | None = None, error: BaseException | None = None) -> None:
         """Write the closing record; later calls do nothing. Finishes even if the caller is being cancelled.
 
@@ -115,6 +123,9 @@ class Ticket:
             finish=self.finish,
             num_deltas=self.num_deltas,
             error_code=_code(error),
+            sent_digest=self._sent_digest,
+            sent_bytes=self._num_sent,
+            cost=self.cost,
         )
         await self._log.append(closed)
 

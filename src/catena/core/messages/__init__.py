@@ -1,6 +1,6 @@
 """What crosses a seam: frozen structs, parsed once at the door, never dictionaries."""
 
-from catena.core.messages.audit import Closed, Decision, Opened, Outcome
+from catena.core.messages.audit import Closed, Cost, Decision, Opened, Outcome
 from catena.core.messages.chat import (
     Audio,
     ChatRequest,
@@ -42,6 +42,7 @@ __all__ = [
     "Choice",
     "Closed",
     "CompletionRequest",
+    "Cost",
     "Decision",
     "Delta",
     "EmbedRequest",

@@ -15,7 +15,10 @@ Outcome = Literal["complete", "cancelled", "failed", "lost"]
 
 
 class Decision(Struct, frozen=True):
-    """Where a request goes and why. `rule` names what decided; `model_digest` is the manifest's, None if refused."""
+    """Where a request goes and why. `rule` names what decided; `model_digest` is the manifest's, None if refused.
+
+    Of a remote model the digest begins with `remote:` and is of its description; `host` is where its provider is.
+    """
 
     outcome: Literal["local", "remote", "refuse"]
     reason: str
@@ -24,6 +27,7 @@ class Decision(Struct, frozen=True):
     model: str = ""
     model_digest: str | None = None
     provider: str | None = None
+    host: str | None = None
 
 
 class Opened(Struct, frozen=True, tag="open"):
@@ -42,11 +46,20 @@ class Opened(Struct, frozen=True, tag="open"):
     question_digest: str
 
 
+class Cost(Struct, frozen=True):
+    """What an answer cost at the prices of the configuration."""
+
+    amount: float
+    currency: str
+
+
 class Closed(Struct, frozen=True, tag="close"):
     """The end of `receipt`, however it ended; written once.
 
     `answer_digest` is sha256(salt || canonical bytes of the choices or vectors that left), None if nothing did.
     `num_deltas` counts the pieces that streamed out, which is all that is known of the length of a cut answer.
+    `sent_digest` is sha256(salt || the exact bytes of the body that left for a provider), `sent_bytes` their number;
+    None and 0 if nothing left this machine.
     `lost` is written at the next start for a request whose process died.
     """
 
@@ -62,3 +75,6 @@ class Closed(Struct, frozen=True, tag="close"):
     finish: tuple[FinishReason | None, ...] = ()
     num_deltas: int = 0
     error_code: str | None = None
+    sent_digest: str | None = None
+    sent_bytes: int = 0
+    cost: Cost | None = None
