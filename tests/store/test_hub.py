@@ -483,4 +483,3 @@ def test_help_and_pulls_of_files_load_no_client_of_the_network(tiny: Path, home:
         [sys.executable, "-c", code, str(home), str(tiny)], check=True, capture_output=True, text=True
     )
     assert done.stdout.strip() == "False"
-    assert os.environ.get("CATENA_HOME") != str(home)

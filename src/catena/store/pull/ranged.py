@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from http import HTTPStatus
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
@@ -23,7 +24,7 @@ from catena.core.clock import monotonic_s
 from catena.core.errors import CancelledError, CatenaError, IntegrityError, NetworkError
 from catena.store.pull.hub import Refused, RemoteFile
 from catena.store.pull.journal import PIECE_BYTES, Journal
-from catena.store.pull.web import MAX_REDIRECTS, REDIRECTS, Patience, Response, Web
+from catena.store.pull.web import MAX_REDIRECTS, REDIRECTS, Broken, Patience, Response, Web
 from catena.store.rows import Progress, Report
 
 NUM_CONNECTIONS = 4
@@ -33,8 +34,6 @@ RUN_BYTES, RUN_S, MAX_RUN = 1 << 20, 0.25, 512
 READ_BYTES = 256 << 10
 REPORT_S, RATE_S, SYNC_S = 0.1, 10.0, 5.0
 NUM_REPAIRS = 2
-# From these answers of a host that was redirected to: the address has run out, the hub gives a new one.
-_STALE = frozenset({400, 401, 403, 404, 410})
 _RANGE = re.compile(r"bytes (\d{1,20})-(\d{1,20})/(\*|\d{1,20})")
 
 
@@ -78,8 +77,10 @@ class _Address:
             try:
                 response = stack.enter_context(self._web.open(url, headers))
             except Refused as refused:
-                if url != direct or refused.status not in _STALE:
+                if refused.is_passing or url == self._remote.url:
                     raise
+                if url != direct:  # the hub had just given it
+                    raise NetworkError(f"{urlsplit(url).netloc} answers {refused.status}: {refused.message}") from None
                 self._direct = direct = None
                 url = self._remote.url
                 continue
@@ -371,10 +372,14 @@ class Download:
 
     def _runs(self, response: Response, num_bytes: int) -> Iterator[list[memoryview]]:
         """The body in runs to be written, at most `num_bytes` of it, whatever the server goes on to send."""
-        reader, left = response.body_reader, num_bytes
+        reader, left, broken = response.body_reader, num_bytes, None
         run, num_run, since_s = list[memoryview](), 0, monotonic_s()
         while left > 0:
-            piece = reader.read_chunk()
+            piece = None
+            try:
+                piece = reader.read_chunk()
+            except Broken as error:
+                broken = error  # what came before is kept
             if piece is not None:
                 view = memoryview(piece)[:left]
                 run.append(view)
@@ -385,6 +390,8 @@ class Download:
                 with self._changed:
                     self.bytes_downloaded += num_run
                 run, num_run, since_s = [], 0, monotonic_s()
+            if broken is not None:
+                raise broken
             if piece is None:
                 return
             if self._errors:

@@ -28,7 +28,8 @@ from catena.core.errors import BusyError, CancelledError, CatenaError, ConfigErr
 from catena.store.formats import plain_text
 from catena.store.pull.hub import Hub, Refused
 
-Response = SyncResponse
+# What is read from an answer, and what reading it may raise; `Web.open` tells the latter in Catena's words.
+Response, Broken = SyncResponse, PyreqwestError
 CONNECT_S, READ_S = 15.0, 30.0
 MAX_REDIRECTS = 5
 MAX_ERROR_BYTES = 64 << 10
