@@ -101,7 +101,6 @@ class EmbeddedAnswer(Struct, frozen=True):
     decision: Decision
     model: StoredModel
     embedded: Embedded
-    lost: tuple[str, ...] = ()
 
 
 class RerankedAnswer(Struct, frozen=True):
@@ -120,6 +119,7 @@ class Transcript(Struct):
     decision: Decision
     model: StoredModel
     events: AsyncIterator[Event | Segment | Listened]
+    lost: tuple[str, ...] = ()
 
 
 class PredictedAnswer(Struct, frozen=True):
@@ -129,7 +129,6 @@ class PredictedAnswer(Struct, frozen=True):
     decision: Decision
     model: StoredModel
     prediction: Prediction
-    lost: tuple[str, ...] = ()
 
 
 class Router:
@@ -239,8 +238,7 @@ class Router:
             await _close_after(ticket, error, None)
             raise
         await ticket.close("complete", answer=b"".join(embedded.vectors))
-        lost = errand.lost if errand else ()
-        return EmbeddedAnswer(ticket.receipt, ticket.opened.decision, model, embedded, lost)
+        return EmbeddedAnswer(ticket.receipt, ticket.opened.decision, model, embedded)
 
     async def rerank(self, request: RerankRequest, caller: Caller) -> RerankedAnswer:
         """Decide, record, rerank, close. Errors raised after the record was opened carry its id.
@@ -303,7 +301,7 @@ class Router:
             raise
         await ticket.close("complete", answer=tensor_bytes(prediction.outputs))
         prediction = msgspec.structs.replace(prediction, timings=ticket.timings)
-        return PredictedAnswer(ticket.receipt, decision, model, prediction, errand.lost if errand else ())
+        return PredictedAnswer(ticket.receipt, decision, model, prediction)
 
     async def _admit(
         self, request: GenerateRequest | EmbedRequest | RerankRequest, name: str, caller: Caller, task: str

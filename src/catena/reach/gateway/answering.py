@@ -6,7 +6,7 @@ Knows no protocol: a Renderer turns events into bytes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
@@ -44,10 +44,14 @@ T = TypeVar("T")
 
 
 class Accepted(Struct, frozen=True):
-    """The request was decided and recorded; the first thing that passes through the pump."""
+    """The request was decided and recorded; the first thing that passes through the pump.
+
+    `lost` are wishes that a remote end's dialect cannot carry.
+    """
 
     receipt: str
     model: StoredModel
+    lost: tuple[str, ...] = ()
 
 
 Item = Accepted | Event | Segment | Listened
@@ -134,7 +138,7 @@ async def whole(
     collector = Collector()
     accepted: Accepted | None = None
     async with until_gone(exchange), exchange.services.router.generate(request, exchange.caller) as answer:
-        accepted = _accept(exchange, Accepted(answer.receipt, answer.model))
+        accepted = _accept(exchange, Accepted(answer.receipt, answer.model, answer.lost))
         async for event in answer.events:
             if exchange.first_event_s is None and isinstance(event, Delta | ToolCallDelta | Finished):
                 exchange.first_event_s = monotonic_s() - began_s
@@ -163,7 +167,7 @@ async def stream(
     async def pump() -> None:
         try:
             async with _asked(exchange, request) as answer:
-                await mailbox.put(Accepted(answer.receipt, answer.model))
+                await mailbox.put(Accepted(answer.receipt, answer.model, answer.lost))
                 async for event in answer.events:
                     await mailbox.put(event)
         except CatenaError as error:
@@ -326,6 +330,13 @@ def server_timing(timings: Timings, total_s: float) -> str:
     return ", ".join(f"{name};dur={seconds * 1000:.2f}" for name, seconds in parts.items())
 
 
+def warn_lost(exchange: Exchange, lost: Iterable[str]) -> None:
+    """Name the wishes that a remote end's dialect cannot carry in the warnings."""
+    for name in lost:
+        exchange.warnings.append(f"{name.removeprefix('sampling.')} ignored: the provider's dialect cannot carry it")
+
+
 def _accept(exchange: Exchange, accepted: Accepted) -> Accepted:
+    warn_lost(exchange, accepted.lost)
     exchange.receipt, exchange.model = accepted.receipt, accepted.model.name
     return accepted

@@ -29,6 +29,7 @@ async def count(exchange: Exchange) -> None:
         async with answering.until_gone(exchange):
             counted = await exchange.services.router.count(request, exchange.caller)
             exchange.receipt, exchange.model = counted.receipt, counted.model.name
+            answering.warn_lost(exchange, counted.lost)
             await answer_json(exchange, {"input_tokens": counted.num_tokens})
     except NotFoundError as error:
         error.param = error.param or "model"

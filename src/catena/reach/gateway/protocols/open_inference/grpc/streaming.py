@@ -14,6 +14,7 @@ import anyio
 
 from catena.core.errors import CatenaError, ExpiredError, InputError
 from catena.core.messages import CompletionRequest, Delta, Tensor, Usage
+from catena.reach.gateway.answering import warn_lost
 from catena.reach.gateway.exchange import Exchange
 from catena.reach.gateway.failures import HttpError, describe
 from catena.reach.gateway.grpc.messages import Messages, deadline_s, framed, late
@@ -147,6 +148,7 @@ class _Conversation:
         request, has_end = _to_request(asked, await inference.arrays(message, asked, exchange.warnings))
         async with exchange.services.router.generate(request, exchange.caller) as answer:
             exchange.receipt, exchange.model = answer.receipt, answer.model.name
+            warn_lost(exchange, answer.lost)
             told = {RECEIPT: answer.receipt}
             async for event in answer.events:
                 if isinstance(event, Usage):

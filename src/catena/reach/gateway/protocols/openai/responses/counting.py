@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from catena.core.errors import InputError, NotFoundError
-from catena.reach.gateway.answering import unless_gone
+from catena.reach.gateway.answering import unless_gone, warn_lost
 from catena.reach.gateway.exchange import Exchange
 from catena.reach.gateway.protocols.openai.responses import asking, fields
 from catena.reach.gateway.protocols.openai.responses.form import encode
@@ -31,4 +31,5 @@ async def count(exchange: Exchange) -> None:
         error.param = error.param or "model"
         raise
     exchange.receipt, exchange.model = counted.receipt, counted.model.name
+    warn_lost(exchange, counted.lost)
     await exchange.answer(200, encode({"object": "response.input_tokens", "input_tokens": counted.num_tokens}))

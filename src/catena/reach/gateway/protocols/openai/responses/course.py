@@ -11,7 +11,7 @@ from msgspec import Struct
 from catena.core.errors import CatenaError, ExpiredError
 from catena.core.messages import ChatRequest, Progress
 from catena.reach.archive import Archive
-from catena.reach.gateway.answering import STREAM_HEADERS, Accepted, until_gone
+from catena.reach.gateway.answering import STREAM_HEADERS, Accepted, until_gone, warn_lost
 from catena.reach.gateway.exchange import Exchange
 from catena.reach.gateway.failures import Failure, HttpError, describe
 from catena.reach.gateway.protocols.openai.chat_form import comment
@@ -95,7 +95,7 @@ class Course:
 
     async def _make(self) -> None:
         async with self._reach.generate(self._request, self._caller) as answer:
-            accepted = Accepted(answer.receipt, answer.model)
+            accepted = Accepted(answer.receipt, answer.model, answer.lost)
             answering = Answering(accepted, self._asked.echo, summarises=self._asked.summarises)
             first = answering.begin()
             await self._archive.put(kept(answering, self.owner, self._asked.items, first if self.streams else ()))
@@ -145,6 +145,7 @@ async def begin(exchange: Exchange, request: ChatRequest, asked: Asked, archive:
     if course.answering is None or course.accepted is None:
         raise course.error or HttpError(503, CUT.message, code="shutting_down")
     exchange.receipt, exchange.model = course.accepted.receipt, course.accepted.model.name
+    warn_lost(exchange, course.accepted.lost)
     if streams:
         await follow(exchange, course, 0)
     else:
