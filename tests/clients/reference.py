@@ -12,13 +12,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tests.clients import test_openai_errors, test_openai_requirements, test_openai_routes
+from tests.clients import (
+    test_openai_batches,
+    test_openai_errors,
+    test_openai_files,
+    test_openai_requirements,
+    test_openai_routes,
+)
 from tests.clients.conftest import Requirement
 
 from catena.reach.gateway.protocols.openai import fields
 from catena.reach.gateway.wire import Field
 
-SUITE = (test_openai_requirements, test_openai_routes, test_openai_errors)
+SUITE = (test_openai_requirements, test_openai_routes, test_openai_errors, test_openai_files, test_openai_batches)
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "openai.md"
 WORDS = {"honoured": "honoured", "ignored": "accepted, named in `catena-warning`", "refused": "refused (400)"}
 
