@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from catena.core.clock import monotonic_s
-from catena.core.units import bytes_text
+from catena.core.units import bytes_text, duration_text
 from catena.store import Progress
 
 WORDS = {"download": "downloading", "read": "reading", "store": "storing", "check": "checking"}
@@ -36,6 +36,9 @@ class Display:
         if self._bar is not None:
             if progress.total_bytes:
                 self._bar.length = progress.total_bytes
+            if pace := _pace(progress):
+                self._bar.show_eta = False  # the bar's own would count what was there before as fetched just now
+                self._bar.label = f"{WORDS[progress.phase]} {progress.what}, {pace}"
             self._bar.update(max(0, progress.done_bytes - self._bar.pos))
         elif monotonic_s() - self._said_s > EVERY_S:
             self._say(progress)
@@ -58,8 +61,16 @@ class Display:
         self._said_s = monotonic_s()
         done = bytes_text(progress.done_bytes)
         of = f"{done} of {bytes_text(progress.total_bytes)}" if progress.total_bytes else done
-        amount = f" ({of})" if progress.done_bytes else ""
+        amount = f" ({', '.join(filter(None, (of, _pace(progress))))})" if progress.done_bytes else ""
         click.echo(f"{WORDS[progress.phase]} {progress.what}{amount}", err=True)
+
+
+def _pace(progress: Progress) -> str:
+    """The rate and the time that is left, where they are known."""
+    if not progress.rate_bytes_s:
+        return ""
+    left = f", {duration_text(progress.left_s)} left" if progress.left_s else ""
+    return f"{bytes_text(progress.rate_bytes_s)}/s{left}"
 
 
 @contextmanager

