@@ -37,6 +37,7 @@ CLIENT_CALLS = {
 # file → why it may open a connection
 CLIENTS = {
     "store/pull/web.py": "asks the hub that the user named for a model, and the hosts it redirects to",
+    "reach/cloud/client.py": "carries out what the router recorded as remote, to providers that settings name",
     "reach/door.py": "a command asks the gateway of its own machine; other addresses are refused",
     "run/engines/llama_cpp/process.py": "a pair of sockets without an address, one end for the process it starts",
     "run/engines/llama_cpp/worker.py": "the other end of that pair, inherited",

@@ -6,7 +6,7 @@ import math
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from catena.core import config, registry
 from catena.core.manifest import StoredModel
@@ -27,6 +27,9 @@ from catena.watch import proof
 from catena.watch.keys import Signer
 from catena.watch.log import AuditLog, AuditReader
 
+if TYPE_CHECKING:
+    from catena.reach.cloud.cloud import Cloud
+
 ARCHIVE_NAME = "responses.db"
 
 
@@ -42,11 +45,13 @@ class Chain(NamedTuple):
     router: Router
     guests: dict[str, StoredModel]
     archive: Archive
+    cloud: Cloud | None
 
     def models(self) -> list[Row]:
-        """Everything that can be asked: the store's models and the guests."""
-        guests = [Row(one.name, one.digest, one.manifest, 0, 0) for one in self.guests.values()]
-        return [*self.store.models(), *guests]
+        """Everything that can be asked: the store's models, the guests, and remote ones that settings name singly."""
+        remote = self.cloud.listed() if self.cloud is not None else []
+        others = [Row(one.name, one.digest, one.manifest, 0, 0) for one in (*self.guests.values(), *remote)]
+        return [*self.store.models(), *others]
 
     def status(self) -> dict[str, Any]:
         """What runs now, and on what."""
@@ -118,15 +123,33 @@ async def open_chain(*, flags: Mapping[str, Any] | None = None, with_echo: bool 
             names = registry.names("engines")
             engines = registry.Made("engines", ["echo", *names] if with_echo else names)
             guests = _guests() if with_echo else {}
-            async with Scheduler(engines, settings.run, home) as scheduler:
+            async with open_cloud(settings.reach) as cloud, Scheduler(engines, settings.run, home) as scheduler:
                 default = settings.reach.default_model
-                router = Router(store, scheduler, log, signer, guests, default_model=default)
-                yield Chain(home, settings, signer, store, log, scheduler, router, guests, archive)
+                router = Router(store, scheduler, log, signer, guests, default_model=default, cloud=cloud)
+                yield Chain(home, settings, signer, store, log, scheduler, router, guests, archive, cloud)
         finally:
             await log.close()
             archive.close()
     finally:
         store.close()
+
+
+@asynccontextmanager
+async def open_cloud(settings: ReachSettings) -> AsyncGenerator[Cloud | None]:
+    """The remote ends of the configuration, None without any: then nothing that could reach one is even loaded.
+
+    Raises ConfigError for a wrong setting.
+    """
+    if not settings.providers:
+        yield None
+        return
+    from catena.reach.cloud.cloud import Cloud  # noqa: PLC0415 - loads the client
+
+    cloud = Cloud(settings.providers)
+    try:
+        yield cloud
+    finally:
+        await cloud.close()
 
 
 @contextmanager
