@@ -60,7 +60,8 @@ PROCESS_CALLS = {
 PROCESSES = {
     "run/engines/llama_cpp/process.py": "hosts the library where its loads stop nobody and its aborts end nobody else",
     "run/devices/": "asks the system's own programs what hardware there is",
-    "store/pull/": "downloads packages with the user's own pip",
+    "run/engines/onnx/speech/samples.py": "decodes audio of strangers where a fault ends nobody else",
+    "store/pull/": "downloads packages with the user's own pip and npm",
     "watch/rehash.py": "hashes the log on all cores",
 }
 

@@ -213,7 +213,7 @@ def _run(words: list[str], incoming: Path, total_bytes: int, timeout_s: float, r
 
 
 def _failure(requirement: str, said: str) -> CatenaError:
-    """What npm's error code means: https://docs.npmjs.com/cli/v11/using-npm/logging."""
+    """What npm's error code means; it prints codes of Node.js (`ENOSPC`) and its own (`ETARGET`, `EINTEGRITY`)."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [re.sub(r"^npm (error|ERR!) ?", "", line) for line in lines if re.match(r"npm (error|ERR!)", line)]
     codes = [line.removeprefix("code ") for line in errors if line.startswith("code ")]
