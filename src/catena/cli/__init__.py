@@ -22,6 +22,7 @@ SUMMARIES = {
     "models": "List the models on this machine.",
     "show": "Show one model: manifest, files, facts.",
     "verify": "Check a model's signature and every byte of its files.",
+    "convert": "Bring a model into another format, or its weights into another form.",
     "export": "Lay a model out for Ollama, LM Studio, llama.cpp and others.",
     "rm": "Remove a model's name.",
     "gc": "Free the space of files that no model needs.",

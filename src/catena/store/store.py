@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from catena.core.errors import NotFoundError
-from catena.core.manifest import Manifest, StoredModel
+from catena.core.manifest import Manifest, Provenance, StoredModel
 from catena.core.settings import StoreSettings
 from catena.store import elsewhere, folders, formats
 from catena.store.blobs import Blobs, clear, told
@@ -18,6 +18,7 @@ from catena.store.derive import Change, Deriver, Upload
 from catena.store.elsewhere import Found, laying
 from catena.store.elsewhere.laying import Laid
 from catena.store.folders import Folders
+from catena.store.formats import Value
 from catena.store.manifests import Manifests, Named, check_name_of
 from catena.store.pull import Puller
 from catena.store.rows import Collected, Progress, Pulled, Row, silent
@@ -142,6 +143,13 @@ class Store:
         """
         done = self._puller.pull(source, name, progress or silent, is_offline=is_offline)
         return Pulled(self._row(done.named), done.is_new, done.how, done.bytes_stored, done.bytes_downloaded)
+
+    def build(self, path: Path, name: str, provenance: Provenance, facts: Mapping[str, Value], licence: str) -> Row:
+        """Store the model in the folder `path`, which was made here: `provenance` names its parents and its recipe.
+
+        `facts` go beside its own; `licence` holds where its files name none. Raises what `pull` of a folder raises.
+        """
+        return self._row(self._puller.build(path, name, provenance, facts, licence).named)
 
     def copy(self, source: str, name: str) -> Row:
         """The model `source` under another name too, files shared. Raises NotFoundError, ConflictError, InputError."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,20 +16,21 @@ from catena.core.manifest import FileEntry, Manifest, Provenance
 from catena.core.settings import StoreSettings
 from catena.store import elsewhere, formats
 from catena.store.blobs import INTERRUPTIONS, RESUMABLE, Blobs
-from catena.store.formats import plain_text
+from catena.store.formats import Value, plain_text
 from catena.store.manifests import Manifests, Named, digest_of
 from catena.store.offers import NPM, Offer, catalogue, near, offer_of
 from catena.store.pull import hub, local, npm, wheel
 from catena.store.pull.hub import Reference
 from catena.store.pull.local import Chosen
 from catena.store.pull.staging import Staged, Unpacked
-from catena.store.rows import How, Report
+from catena.store.rows import How, Report, silent
 from catena.store.seals import Seals
 
 # `default` and `echo` mean something else at the door.
 RESERVED = frozenset({"default", "echo"})
 # A pull from a hub that could not go on for these reasons does when they are gone.
 _KEPT = frozenset({"busy", "forbidden", "out_of_resources", "unauthenticated"})
+Facts = Mapping[str, Value]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _PART = re.compile(r"-\d{5}-of-\d{5}$")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
@@ -180,6 +181,17 @@ class Puller:
             entries = self._manifests.read(named.digest).files
             if {entry.digest for entry in entries if entry.role == "weights"}.isdisjoint(digests):
                 raise _taken(name)
+
+    def build(self, path: Path, name: str, provenance: Provenance, facts: Facts, licence: str) -> Committed:
+        """Take what was made here: the model in the folder `path`, with its origin, and facts beside its own."""
+        check_name(name)
+        chosen = local.choose(path)
+        with self._blobs.drafting(_key(str(path)), self._settings.pull_timeout_s) as folder:
+            staged = local.take(chosen, folder, self._settings, silent)
+            manifest = describe(name, chosen.format, staged, provenance)
+            licence = licence if manifest.licence == "unknown" else manifest.licence
+            manifest = msgspec.structs.replace(manifest, facts={**manifest.facts, **facts}, licence=licence)
+            return self._commit(manifest, staged, 0)
 
     def _pull_path(self, source: str, name: str | None, report: Report) -> Committed:
         try:

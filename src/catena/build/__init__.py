@@ -1,0 +1,1 @@
+"""BUILT: models are made, or brought into other forms, with their parents on record."""
