@@ -13,7 +13,7 @@ import pytest
 from catena.core.errors import IntegrityError, NotFoundError
 from catena.core.ids import new_id
 from catena.core.manifest import FileEntry, Manifest, Provenance
-from catena.core.messages import Closed, Decision, Opened, Timings, Usage
+from catena.core.messages import Closed, Cost, Decision, Opened, Timings, Usage
 from catena.reach.trace import Link, Trace, trace
 from catena.watch import proof
 from catena.watch.keys import Signer
@@ -282,3 +282,57 @@ async def test_an_answer_that_did_not_end_well_is_verified_as_such(case: Case, o
 async def test_an_unknown_receipt_is_not_found(case: Case) -> None:
     with pytest.raises(NotFoundError):
         case.follow()
+
+
+REMOTE = Decision(
+    "remote",
+    "asked by name",
+    rule="named",
+    model="far/big",
+    model_digest="remote:sha256:" + "0" * 64,
+    provider="far (openai)",
+    host="api.example",
+)
+
+
+async def test_a_remote_answer_is_shown_as_one_and_nothing_of_its_making_is_claimed(case: Case) -> None:
+    await case.record(
+        REMOTE,
+        outcome="complete",
+        engine="far openai",
+        device="api.example",
+        usage=Usage(5, 2, source="estimated"),
+        sent_digest="sha256:" + "1" * 64,
+        sent_bytes=321,
+        cost=Cost(0.0125, "EUR"),
+    )
+    found = case.follow(Manifests(NotFoundError("never asked")))
+    assert found.ok
+    assert states(found) == {
+        "built": "not_recorded",
+        "stored": "not_recorded",
+        "run": "not_recorded",
+        "reached": "verified",
+        "watched": "verified",
+    }
+    links = {link.stage: link for link in found.links}
+    assert links["run"].facts["left this machine"].startswith("321 bytes, sha256:1")
+    assert links["run"].facts["cost"] == "0.012500 EUR" and links["run"].facts["tokens are"] == "estimated"
+    assert links["reached"].facts["host"] == "api.example" and links["reached"].facts["decision"] == "remote"
+    assert links["reached"].reason == "the decision was recorded before anything left this machine"
+
+
+async def test_a_remote_answer_whose_record_is_not_proved_fails(case: Case) -> None:
+    await case.record(REMOTE, outcome="complete")
+    found = case.follow(tamper=lambda made: made.update(checkpoint=made["checkpoint"].replace("\n2\n", "\n3\n")))
+    assert not found.ok and states(found)["reached"] == "failed" and states(found)["run"] == "failed"
+
+
+async def test_records_from_before_remote_answers_still_decode(case: Case) -> None:
+    old = (
+        b'{"type":"close","receipt":"rcpt_00000000000000000000000000","at_ns":1,"opened_index":0,"outcome":"complete",'
+        b'"answer_digest":null,"engine":"","device":"","usage":null,"timings":{"queued_s":0.0,"loading_s":0.0,'
+        b'"prefill_s":0.0,"decode_s":0.0},"finish":[],"num_deltas":0,"error_code":null}'
+    )
+    closed = msgspec.json.decode(old, type=Closed)
+    assert closed.sent_digest is None and closed.cost is None and closed.sent_bytes == 0

@@ -81,6 +81,10 @@ def trace(
 
 def _made(opened: Opened, manifests: Manifests, is_full: bool) -> tuple[Manifest | None, Link, Link]:
     digest = opened.decision.model_digest
+    if opened.decision.outcome == "remote":
+        reason = "the model is somewhere else; nothing is known here of its weights, and its digest is of its name only"
+        facts = {"model": opened.decision.model, "digest": digest or "", "provider": opened.decision.provider or ""}
+        return None, Link("built", "not_recorded", reason), Link("stored", "not_recorded", reason, facts)
     if digest is None:
         reason = "no model was chosen, so nothing was computed"
         return None, Link("built", "not_recorded", reason), Link("stored", "not_recorded", reason)
@@ -152,11 +156,20 @@ def _run(opened: Opened, closed: Closed | None, manifest: Manifest | None, is_pr
     if closed.usage:
         facts["tokens in"] = str(closed.usage.prompt_tokens)
         facts["tokens out"] = str(closed.usage.completion_tokens)
+        if closed.usage.source != "reported":
+            facts["tokens are"] = closed.usage.source
+    if closed.sent_digest:
+        facts["left this machine"] = f"{closed.sent_bytes} bytes, {closed.sent_digest}"
+    if closed.cost:
+        facts["cost"] = f"{closed.cost.amount:.6f} {closed.cost.currency}".rstrip()
     shown = {name: value for name, value in facts.items() if value}
     if not is_proved:
         return Link("run", "failed", "the record of the computation is not proved by the log", shown)
     if closed.outcome == "lost":
         return Link("run", "not_recorded", "the process ended before the answer was complete", shown)
+    if opened.decision.outcome == "remote":
+        reason = "what left and came back is proved by the log; how the provider computed it is not known here"
+        return Link("run", "not_recorded", reason, shown)
     return Link("run", "verified", "the closing record is proved by the log", shown)
 
 
@@ -171,12 +184,14 @@ def _reached(opened: Opened, is_proved: bool) -> Link:
         "rule": decision.rule,
         "labels": ", ".join(decision.labels),
         "provider": decision.provider or "",
+        "host": decision.host or "",
         "question digest": opened.question_digest,
     }
     shown = {name: value for name, value in facts.items() if value}
     if not is_proved:
         return Link("reached", "failed", "the record of the decision is not proved by the log", shown)
-    return Link("reached", "verified", "the decision was recorded before anything was computed", shown)
+    then = "left this machine" if decision.outcome == "remote" else "was computed"
+    return Link("reached", "verified", f"the decision was recorded before anything {then}", shown)
 
 
 def _watched(
