@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -21,6 +22,8 @@ from catena.reach.access import Access
 from catena.store.database import Database
 
 START_TIME_S = 120
+NPM_TIME_S = 180
+NODE_TIME_S = 180
 T = TypeVar("T", bound=Callable[..., Any])
 
 
@@ -43,10 +46,11 @@ def requirement(id: str, topic: str, sentence: str) -> Callable[[T], T]:
 
 
 class Gateway(NamedTuple):
-    """A running `catena up`."""
+    """A running `catena up`; `calls` is where it takes gRPC, if it does."""
 
     url: str
     process: subprocess.Popen[str]
+    calls: str = ""
 
     def client(self, **options: Any) -> openai.OpenAI:
         """The official client for it, which does not repeat by itself."""
@@ -77,7 +81,7 @@ def up(home: Path, *flags: str, **settings: str) -> Iterator[Gateway]:
         line = process.stdout.readline()
         too_late.cancel()
         assert line.startswith("ready "), f"the gateway did not start: {line!r}"
-        yield Gateway(line.split()[1], process)
+        yield Gateway(line.split()[1], process, line.partition(" grpc ")[2].strip())
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -93,6 +97,38 @@ def copied(models_home: Path, home: Path) -> Path:
     """A state folder of its own with the same models: only one process may write each."""
     shutil.copytree(models_home, home, ignore=shutil.ignore_patterns("audit", "gateway.json", "run"))
     return home
+
+
+def npm_folder(config: pytest.Config, package: str, version: str) -> Path:
+    """A folder with an official JavaScript client in it, installed once and kept between runs."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        _leave_out("this machine has no node with npm")
+    assert npm is not None
+    assert config.cache is not None
+    home = config.cache.mkdir(package.strip("@").replace("/", "-"))
+    installed = home / "node_modules" / package / "package.json"
+    if not (installed.exists() and json.loads(installed.read_text())["version"] == version):
+        (home / "package.json").write_text('{"private": true}')
+        command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", f"{package}@{version}"]
+        done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=NPM_TIME_S, check=False)
+        if done.returncode:
+            _leave_out(f"npm on this machine cannot fetch {package}")
+    return home
+
+
+def asked_by_node(questions: Path, *arguments: str) -> Any:
+    """What a script of questions printed as JSON, run by node with `arguments`."""
+    command = [shutil.which("node") or "node", str(questions), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=NODE_TIME_S, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def _leave_out(why: str) -> None:
+    if os.environ.get("CI"):
+        pytest.fail(why)
+    pytest.skip(why)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import httpx2
 import numpy
 import pytest
+import tritonclient.grpc as calls
 import tritonclient.http as triton
 from tests import graphs
 from tests.clients.conftest import Gateway, up
@@ -37,6 +38,10 @@ class Server(NamedTuple):
     def client(self, **options: Any) -> triton.InferenceServerClient:
         return triton.InferenceServerClient(self.address, **options)
 
+    def caller(self, **options: Any) -> calls.InferenceServerClient:
+        """The client for gRPC."""
+        return calls.InferenceServerClient(self.gateway.calls, **options)
+
     def post(self, path: str, body: Any, **options: Any) -> httpx2.Response:
         """POST for what the client has no method for."""
         return httpx2.post(self.gateway.url + path, json=body, timeout=30, **options)
@@ -50,7 +55,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     for name, data in MODELS.items():
         done = catena(home, "pull", str(graphs.write(folder / "files", name, data)))
         assert done.returncode == 0, done.stderr
-    with up(home, "--echo") as running:
+    with up(home, "--echo", "--grpc-port", "0") as running:
         yield Server(running, home)
 
 
@@ -65,6 +70,20 @@ def given(name: str, values: Any, *, is_binary: bool = True, datatype: str | Non
     array = numpy.asarray(values)
     one = triton.InferInput(name, list(array.shape), datatype or triton.np_to_triton_dtype(array.dtype))
     one.set_data_from_numpy(array, binary_data=is_binary)
+    return one
+
+
+@pytest.fixture(scope="session")
+def caller(server: Server) -> Iterator[calls.InferenceServerClient]:
+    with server.caller() as client:
+        yield client
+
+
+def sent(name: str, values: Any, datatype: str | None = None) -> calls.InferInput:
+    """An input of the gRPC client's own class, made of a numpy array."""
+    array = numpy.asarray(values)
+    one = calls.InferInput(name, list(array.shape), datatype or calls.np_to_triton_dtype(array.dtype))
+    one.set_data_from_numpy(array)
     return one
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from tests.clients.conftest import Requirement
 from tests.clients.reference import parameters, proofs, proved
-from tests.clients.triton import test_infer, test_server
+from tests.clients.triton import test_calls, test_infer, test_server, test_streams
 
 from catena.reach.gateway.protocols import open_inference
 from catena.reach.gateway.protocols.open_inference import fields
 
-SUITE = (test_infer, test_server)
+SUITE = (test_infer, test_server, test_calls, test_streams)
 PAGE = Path(__file__).parents[3] / "docs" / "protocols" / "open_inference.md"
 
 HEAD = """\

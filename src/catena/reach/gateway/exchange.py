@@ -199,12 +199,13 @@ class Exchange:
 
     def _head(self, status: int, content_type: str, headers: Headers) -> dict[str, str]:
         """The headers of the answer; from here on it has begun."""
-        out = dict(ALWAYS)
+        dialect = self.dialect
+        out = dict(ALWAYS) if dialect is None or dialect.is_for_pages else {}
         if content_type:
             out["content-type"] = content_type
         out["x-request-id"] = self.request_id
-        if self.dialect is not None:
-            out[self.dialect.id_header] = self.request_id
+        if dialect is not None:
+            out[dialect.id_header] = self.request_id
         if self.receipt:
             out["catena-receipt"] = self.receipt
         if self.warnings:

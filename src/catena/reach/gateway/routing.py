@@ -14,18 +14,22 @@ if TYPE_CHECKING:
     from catena.reach.gateway.exchange import Exchange
 
 JSON = "application/json"
+# A path with more is not looked at for the name of a model that goes over several.
+MAX_SEGMENTS = 12
 
 
 class Dialect(Struct, frozen=True):
     """How a protocol writes an error: as the body of an answer, and as the last bytes of a stream that broke off.
 
-    `id_header` is where its clients look for the name of a request; `x-request-id` carries it always.
+    `id_header` is where its clients look for the name of a request; `x-request-id` carries it always. `is_for_pages`:
+    its answers carry the headers that keep pages of others out.
     """
 
     body: Callable[[Failure], bytes]
     event: Callable[[Failure], bytes]
     content_type: str = JSON
     id_header: str = "x-request-id"
+    is_for_pages: bool = True
 
 
 class Route(Struct, frozen=True):
@@ -77,6 +81,10 @@ class Table:
         # The patterns that a path of this first segment and length may match, in their order.
         self._longest = max((len(one.parts) for one, _ in self._patterns), default=0) + 1
         self._likely: dict[tuple[str, int], list[tuple[_Pattern, Methods]]] = {}
+        # The longest first: `…/{model}/versions/{version}/infer` before `…/{model}/infer`.
+        self._with_model = sorted(
+            (pair for pair in self._patterns if pair[0].has_model), key=lambda pair: -len(pair[0].parts)
+        )
         firsts = {one.parts[1] for one, _ in self._patterns}
         for first in firsts:
             for length in range(1, self._longest + 1):
@@ -129,6 +137,14 @@ class Table:
             params = pattern.match(segments)
             if params is not None:
                 return methods, params
+        return self._match_long(segments)
+
+    def _match_long(self, segments: list[str]) -> tuple[Methods | None, dict[str, str]]:
+        """For names of models that hold a slash, as those of providers do, from clients that leave it unescaped."""
+        for pattern, methods in self._with_model if 2 < len(segments) <= MAX_SEGMENTS else ():
+            params = pattern.match_long(segments)
+            if params is not None:
+                return methods, params
         return None, {}
 
 
@@ -153,6 +169,20 @@ class _Pattern:
         fixed = self.parts[:-1] if self._rest else self.parts
         self._literals = [(index, part) for index, part in enumerate(fixed) if not part.startswith("{")]
         self._names = [(index, part[1:-1]) for index, part in enumerate(fixed) if part.startswith("{")]
+
+    @property
+    def has_model(self) -> bool:
+        """Whether its first name is that of a model, after which the number of segments is fixed."""
+        return self._rest is None and bool(self._names) and self._names[0][1] == "model"
+
+    def match_long(self, segments: list[str]) -> dict[str, str] | None:
+        """As `match`, with a model's name that goes over several segments."""
+        extra = len(segments) - len(self.parts)
+        if extra < 1:
+            return None
+        at = self._names[0][0]
+        name = segments[at : at + extra + 1]
+        return self.match([*segments[:at], "/".join(name), *segments[at + extra + 1 :]]) if all(name) else None
 
     def may_have(self, num_segments: int) -> bool:
         """Whether a path of so many segments may match."""

@@ -7,6 +7,7 @@ does: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-WEB.md. Here that fr
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from catena.reach.gateway.exchange import Message
@@ -37,7 +38,12 @@ _BROKEN = [(b"grpc-status", str(INTERNAL).encode())]
 
 
 class Call:
-    """A stream of HTTP/2. `window` is what may be sent to the peer; it may fall below 0 (RFC 9113, 6.9.2)."""
+    """A stream of HTTP/2. `window` is what may be sent to the peer; it may fall below 0 (RFC 9113, 6.9.2).
+
+    It is also the wire that an exchange may use beyond ASGI, but for answers, which may have to wait for room.
+    """
+
+    is_free = False
 
     def __init__(self, connection: Connection, stream: int, request: Head) -> None:
         self.stream = stream
@@ -52,8 +58,21 @@ class Call:
         self._num_taken = 0
         self._is_told_end = False
         self._looking: list[asyncio.Future[None]] = []
+        self._when_gone: Callable[[], None] | None = None
         self._told: list[tuple[bytes, bytes]] = []
         self._is_begun = False
+
+    @property
+    def has_body(self) -> bool:
+        """Whether the whole body is here."""
+        return self.has_all
+
+    def when_gone(self, leave: Callable[[], None] | None) -> None:
+        """Have `leave` called, once, when the peer has gone; None: no longer."""
+        if leave is not None and self.is_over:
+            leave()
+        else:
+            self._when_gone = leave
 
     @property
     def scope(self) -> dict[str, Any]:
@@ -69,6 +88,7 @@ class Call:
             "headers": self._request.fields,
             "server": self._connection.own,
             "catena.dialect": GRPC,
+            "catena.wire": self,
         }
 
     def feed(self, piece: bytes, *, is_last: bool) -> None:
@@ -81,8 +101,11 @@ class Call:
 
     def leave(self) -> None:
         """The peer does not want the answer any more, or is gone."""
-        self.is_over = True
-        self.wake()
+        if not self.is_over:
+            self.is_over = True
+            self.wake()
+            if self._when_gone is not None:
+                self._when_gone()
 
     def wake(self) -> None:
         """Let whoever waits look again: the reader and the writer of a call may both be waiting."""

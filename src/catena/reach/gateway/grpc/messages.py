@@ -6,11 +6,13 @@ https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 import anyio
 
 from catena.core.errors import ExpiredError, InputError
+from catena.reach.gateway.answering import unless_gone
 from catena.reach.gateway.exchange import Exchange
 from catena.reach.gateway.failures import HttpError
 from catena.reach.gateway.grpc.status import CONTENT_TYPE, GOOD_END
@@ -20,19 +22,23 @@ TIMEOUT = "grpc-timeout"
 _UNITS_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
 Pieces = Sequence[bytes | memoryview]
+Work = Callable[[Exchange, bytes], Coroutine[Any, Any, Pieces]]
+Handle = Callable[[Exchange], Coroutine[Any, Any, None]]
 
 
-def unary(work: Callable[[Exchange, bytes], Awaitable[Pieces]]) -> Callable[[Exchange], Awaitable[None]]:
-    """A handler for calls of one message and one answer, within the deadline that the caller set."""
+def unary(
+    work: Callable[[Exchange, bytes], Coroutine[Any, Any, Pieces]],
+) -> Callable[[Exchange], Coroutine[Any, Any, None]]:
+    """A handler for calls of one message and one answer: ends at the caller's deadline, or when the caller leaves."""
 
     async def handle(exchange: Exchange) -> None:
         limit_s = deadline_s(exchange)
         pieces: Pieces = ()
         if limit_s is None:
-            pieces = await work(exchange, await one(exchange))
+            pieces = await unless_gone(exchange, work(exchange, await one(exchange)))
         else:
             with anyio.move_on_after(limit_s) as limit:
-                pieces = await work(exchange, await one(exchange))
+                pieces = await unless_gone(exchange, work(exchange, await one(exchange)))
             if limit.cancelled_caught:
                 raise late()
         await exchange.answer(200, framed(pieces, GOOD_END), CONTENT_TYPE)

@@ -70,4 +70,4 @@ def trailers(*lines: str) -> bytes:
 
 
 GOOD_END = trailers("grpc-status:0")
-GRPC = Dialect(ending, ending, CONTENT_TYPE)
+GRPC = Dialect(ending, ending, CONTENT_TYPE, is_for_pages=False)

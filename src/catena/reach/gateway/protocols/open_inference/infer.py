@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Generator
-from contextlib import contextmanager
+from collections.abc import Awaitable
 
 from catena.core.errors import CatenaError, NotFoundError
 from catena.reach.gateway.answering import server_timing, unless_gone
@@ -25,19 +24,17 @@ MEDIA_TYPES = frozenset({"", JSON, BINARY})
 async def infer(exchange: Exchange) -> None:
     """Answer an infer request; it is counted in the statistics of its model, however it ends."""
     began_ns = time.perf_counter_ns()
-    with counted(exchange, began_ns):
-        await _infer(exchange, began_ns)
-
-
-@contextmanager
-def counted(exchange: Exchange, began_ns: int) -> Generator[None]:
-    """Count the block in the statistics of its model if it fails; who succeeds knows more to count."""
     try:
-        yield
+        await _infer(exchange, began_ns)
     except CatenaError:
-        if row := known(exchange, exchange.params["model"]):
-            counts(exchange, row.name).fail(time.perf_counter_ns() - began_ns)
+        count_failure(exchange, began_ns)
         raise
+
+
+def count_failure(exchange: Exchange, began_ns: int) -> None:
+    """Count a request that failed in the statistics of its model, if there is such a model."""
+    if row := known(exchange, exchange.params["model"]):
+        counts(exchange, row.name).fail(time.perf_counter_ns() - began_ns)
 
 
 async def _infer(exchange: Exchange, began_ns: int) -> None:

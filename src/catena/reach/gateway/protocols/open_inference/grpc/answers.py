@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from catena.reach.gateway.protocols.open_inference.grpc.contents import FIELDS, 
 _TYPES = ("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64")
 CONFIG_TYPES: dict[str, int] = {name: index for index, name in enumerate((*_TYPES, "BYTES", "BF16"), 1)}
 PARTS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")
+_RAW = varint(6 << 3 | LENGTH)
 Parameters = Mapping[str, str | bool]
 
 
@@ -65,19 +67,30 @@ def inferred(
     """The message of ModelInfer. Without `is_raw` elements are typed, unless one array is of a type that cannot be."""
     outputs = tuple(outputs)
     is_raw = is_raw or any(one.dtype not in FIELDS for one in outputs)
-    pieces: list[bytes | memoryview] = [put_text(1, model), put_text(2, version), put_text(3, id)]
-    pieces += _parameters(4, parameters or {})
+    pieces: list[bytes | memoryview] = [_beginning(model, version)]
+    if id:
+        pieces.append(put(3, id))
+    if parameters:
+        pieces += _parameters(4, parameters)
     for tensor in outputs:
-        one = [put_text(1, tensor.name), put_text(2, tensor.dtype), put_numbers(3, tensor.shape)]
-        if tensor.unit not in ("1", ""):
-            one += _parameters(4, {"unit": tensor.unit})
-        if not is_raw:
-            one.append(put(5, unpacked(tensor)))
-        pieces.append(put(5, b"".join(one)))
+        head = _head(tensor.name, tensor.dtype, tensor.shape, tensor.unit)
+        pieces.append(put(5, head if is_raw else head + put(5, unpacked(tensor))))
     if is_raw:
         for tensor in outputs:
-            pieces += (varint(6 << 3 | LENGTH), varint(len(tensor.data)), tensor.data)
+            pieces += (_RAW, varint(len(tensor.data)), tensor.data)
     return pieces
+
+
+@functools.lru_cache(maxsize=256)
+def _beginning(model: str, version: str) -> bytes:
+    return put_text(1, model) + put_text(2, version)
+
+
+@functools.lru_cache(maxsize=1024)
+def _head(name: str, dtype: str, shape: tuple[int, ...], unit: str) -> bytes:
+    """What is said of an array beside its elements: the same for many answers."""
+    told = _parameters(4, {"unit": unit}) if unit not in ("1", "") else []
+    return b"".join([put_text(1, name), put_text(2, dtype), put_numbers(3, shape), *told])
 
 
 def streamed(pieces: list[bytes | memoryview], error: str = "") -> list[bytes | memoryview]:

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
 
 import anyio.to_thread
 
-from catena.core.errors import InputError
+from catena.core.errors import CatenaError, InputError
 from catena.core.messages import PredictRequest, Tensor
 from catena.core.messages.predict import DTYPES
-from catena.reach.gateway.answering import server_timing, unless_gone
 from catena.reach.gateway.exchange import Exchange
 from catena.reach.gateway.grpc.messages import Pieces
 from catena.reach.gateway.protocols.open_inference import bodies, fields
 from catena.reach.gateway.protocols.open_inference.grpc import answers, contents, requests
-from catena.reach.gateway.protocols.open_inference.infer import counted, predicted
+from catena.reach.gateway.protocols.open_inference.infer import count_failure, predicted
 from catena.reach.gateway.protocols.open_inference.metadata import VERSION, check_version
 from catena.reach.gateway.protocols.open_inference.statistics import counts
 from catena.reach.gateway.protocols.open_inference.tensors import classified
 from catena.reach.gateway.wire import check_fields
-from catena.reach.router import PredictedAnswer
 from catena.reach.ticket import Caller
 
 # Typed elements are read one by one; beyond so many bytes of them others would wait for it too long.
 MAX_INLINE_BYTES = 64 << 10
-Work = Awaitable[PredictedAnswer]
+RECEIPT = "catena-receipt"
 
 
 async def infer(exchange: Exchange, message: bytes) -> Pieces:
@@ -34,7 +31,7 @@ async def infer(exchange: Exchange, message: bytes) -> Pieces:
     asked = requests.infer(message)
     address(exchange, asked.model, asked.version)
     exchange.caller = Caller(exchange.caller.key, "open_inference.ModelInfer")
-    return await answer(exchange, message, asked, began_ns, lambda work: unless_gone(exchange, work))
+    return await answer(exchange, message, asked, began_ns)
 
 
 def address(exchange: Exchange, model: str, version: str) -> None:
@@ -48,29 +45,36 @@ async def answer(
     message: bytes,
     asked: requests.Infer,
     began_ns: int,
-    watched: Callable[..., Work],
     parameters: answers.Parameters | None = None,
 ) -> Pieces:
-    """Answer one question, and count it however it ends. `watched` ends the work when the caller leaves."""
-    with counted(exchange, began_ns):
-        warnings = exchange.warnings
-        check_fields(asked.parameters, fields.CALL_PARAMETERS, warnings)
-        inputs = await arrays(message, asked, warnings)
-        classes = {one.name: _classes(one, warnings) for one in asked.outputs}
-        request = PredictRequest(asked.model, inputs, tuple(one.name for one in asked.outputs))
-        read_ns = time.perf_counter_ns() - began_ns
-        found = await predicted(exchange, watched(exchange.services.router.predict(request, exchange.caller)))
-        done_ns = time.perf_counter_ns()
-        outputs = found.prediction.outputs
-        if any(classes.values()):
-            outputs = [classified(one, count) if (count := classes.get(one.name, 0)) else one for one in outputs]
-        is_raw = bodies.flag(asked.parameters, "binary_data_output", bool(asked.raw) or not asked.inputs)
-        told = {**(parameters or {}), "catena-receipt": found.receipt} if parameters is not None else None
-        pieces = answers.inferred(found.model.name, VERSION, asked.id, outputs, is_raw=is_raw, parameters=told)
-        now_ns = time.perf_counter_ns()
-        exchange.headers_out["server-timing"] = server_timing(found.prediction.timings, (now_ns - began_ns) / 1e9)
-        counts(exchange, found.model.name).note(found.prediction, read_ns, now_ns - done_ns, now_ns - began_ns)
-        return pieces
+    """Answer one question, and count it however it ends. With `parameters`, the answer tells them and its receipt."""
+    try:
+        return await _answer(exchange, message, asked, began_ns, parameters)
+    except CatenaError:
+        count_failure(exchange, began_ns)
+        raise
+
+
+async def _answer(
+    exchange: Exchange, message: bytes, asked: requests.Infer, began_ns: int, parameters: answers.Parameters | None
+) -> Pieces:
+    warnings = exchange.warnings
+    check_fields(asked.parameters, fields.CALL_PARAMETERS, warnings)
+    inputs = await arrays(message, asked, warnings)
+    classes = {one.name: _classes(one, warnings) for one in asked.outputs}
+    request = PredictRequest(asked.model, inputs, tuple([one.name for one in asked.outputs]))
+    is_raw = bodies.flag(asked.parameters, "binary_data_output", bool(asked.raw) or not asked.inputs)
+    read_ns = time.perf_counter_ns() - began_ns
+    found = await predicted(exchange, exchange.services.router.predict(request, exchange.caller))
+    done_ns = time.perf_counter_ns()
+    outputs = found.prediction.outputs
+    if any(classes.values()):
+        outputs = [classified(one, count) if (count := classes.get(one.name, 0)) else one for one in outputs]
+    told = None if parameters is None else {**parameters, RECEIPT: found.receipt}
+    pieces = answers.inferred(found.model.name, VERSION, asked.id, outputs, is_raw=is_raw, parameters=told)
+    now_ns = time.perf_counter_ns()
+    counts(exchange, found.model.name).note(found.prediction, read_ns, now_ns - done_ns, now_ns - began_ns)
+    return pieces
 
 
 async def arrays(message: bytes, asked: requests.Infer, warnings: list[str]) -> tuple[Tensor, ...]:

@@ -29,7 +29,6 @@ from catena.reach.signatures import num_elements
 from catena.reach.ticket import Caller
 
 FINAL, EMPTY_FINAL = "triton_final_response", "triton_enable_empty_final_response"
-RECEIPT = "catena-receipt"
 LOOK_S = 0.25
 
 
@@ -131,13 +130,13 @@ class _Conversation:
                     await self._generate(message, asked)
                 else:
                     told: dict[str, str | bool] = {FINAL: True}
-                    pieces = await inference.answer(exchange, message, asked, began_ns, lambda work: work, told)
+                    pieces = await inference.answer(exchange, message, asked, began_ns, told)
                     await exchange.write(framed(answers.streamed(list(pieces))))
             if limit.cancelled_caught:
                 raise ExpiredError(f"the request took longer than {limit_s:g} s", hint="raise reach.request_timeout_s")
         except CatenaError as error:
             receipt = error.receipt or exchange.receipt
-            told = {RECEIPT: receipt} if receipt else {}
+            told = {inference.RECEIPT: receipt} if receipt else {}
             inner = answers.inferred(asked.model, VERSION, asked.id, (), is_raw=True, parameters=told)
             await exchange.write(framed(answers.streamed(inner, text(describe(error)) or "failed")))
 
@@ -149,7 +148,7 @@ class _Conversation:
         async with exchange.services.router.generate(request, exchange.caller) as answer:
             exchange.receipt, exchange.model = answer.receipt, answer.model.name
             warn_lost(exchange, answer.lost)
-            told = {RECEIPT: answer.receipt}
+            told = {inference.RECEIPT: answer.receipt}
             async for event in answer.events:
                 if isinstance(event, Usage):
                     exchange.usage = event
