@@ -94,10 +94,13 @@ def test_context_overflow_stream(client: openai.OpenAI) -> None:
     assert refused(client, messages=[{"role": "user", "content": "word " * 9000}], stream=True).status_code == 400
 
 
-@requirement("R07", ERRORS, "an image is refused by its place in the message")
+@requirement(
+    "R07", ERRORS, "an address of an image is refused by its place, and an image where the model reads text only"
+)
 def test_image(client: openai.OpenAI) -> None:
-    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
-    assert refused(client, messages=[{"role": "user", "content": [part]}]).param == "messages[0].content[0]"
+    for url, param in (("data:image/png;base64,AAAA", "messages"), ("http://[::1]/a.png", "messages[0].content[0]")):
+        part = {"type": "image_url", "image_url": {"url": url}}
+        assert refused(client, messages=[{"role": "user", "content": [part]}]).param == param
 
 
 @requirement("R08", ERRORS, "a bad role, an empty list of messages, a stray tool result: BadRequestError")

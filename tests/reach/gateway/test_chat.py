@@ -8,7 +8,17 @@ import msgspec
 import pytest
 from tests.reach.gateway.conftest import MODEL, Door
 
-from catena.core.messages import Delta, Finished, TokenLogprob, ToolCallDelta, TopLogprob, Usage
+from catena.core.messages import (
+    Audio,
+    Delta,
+    Finished,
+    Image,
+    Text,
+    TokenLogprob,
+    ToolCallDelta,
+    TopLogprob,
+    Usage,
+)
 from catena.reach.gateway.protocols.openai import chat_form
 
 pytestmark = pytest.mark.anyio
@@ -187,3 +197,29 @@ async def test_the_clean_end_comes_only_after_closing(door: Door, monkeypatch: p
     monkeypatch.setattr(chat_form.ChatRenderer, "end", end)
     await door.post(PATH, {**ASK, "stream": True})
     assert outcomes_at_done == [["complete"]]
+
+
+async def test_images_and_sounds_of_a_user_reach_the_model_by_value(door: Door) -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBO", "detail": "low"}}
+    sound = {"type": "input_audio", "input_audio": {"data": "UklG", "format": "wav"}}
+    content = [{"type": "text", "text": "hi"}, picture, sound]
+    assert (await door.post(PATH, {**ASK, "messages": [{"role": "user", "content": content}]})).status == 200
+    (message,) = door.script.asked[0].messages  # type: ignore[union-attr]
+    assert message.parts == (Text("hi"), Image(b"\x89PN", "image/png"), Audio(b"RIF", "audio/wav"))
+
+
+@pytest.mark.parametrize(
+    ("role", "part"),
+    [
+        ("user", {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}),
+        ("user", {"type": "image_url", "image_url": {"url": "data:image/png;base64,%"}}),
+        ("user", {"type": "input_audio", "input_audio": {"data": "%", "format": "mp3"}}),
+        ("user", {"type": "input_audio", "input_audio": {"data": "", "format": "mp3"}}),
+        ("user", {"type": "file", "file": {}}),
+        ("system", {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBO"}}),
+    ],
+)
+async def test_what_is_no_image_or_sound_is_refused_by_its_place(door: Door, role: str, part: Any) -> None:
+    response = await door.post(PATH, {**ASK, "messages": [{"role": role, "content": [part]}]})
+    assert response.status == 400
+    assert response.error["param"] == "messages[0].content[0]"

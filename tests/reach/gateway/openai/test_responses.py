@@ -193,15 +193,43 @@ async def test_calls_come_as_items_of_their_own(door: Door) -> None:
     assert all(item["id"].startswith("fc_") for item in answer["output"])
 
 
-async def test_a_call_that_goes_on_after_the_next_has_begun_is_a_failure(door: Door) -> None:
+async def test_a_call_that_begins_before_another_is_complete_waits_its_turn(door: Door) -> None:
     door.script.events = [
         ToolCallDelta(0, 0, "{", id="c1", name="add"),
         ToolCallDelta(0, 1, "{", id="c2", name="add"),
+        ToolCallDelta(0, 2, "[", id="c3", name="add"),
+        ToolCallDelta(0, 0, "}"),
+        ToolCallDelta(0, 1, "}"),
+        Finished(0, "tool_calls"),
+    ]
+    output = (await door.post(PATH, {**ASK, "tools": [ADD]})).json["output"]
+    assert [(item["call_id"], item["arguments"]) for item in output] == [("c1", "{}"), ("c2", "{}"), ("c3", "[")]
+
+
+async def test_a_call_that_goes_on_after_it_was_complete_is_a_failure(door: Door) -> None:
+    door.script.events = [
+        ToolCallDelta(0, 0, "{}", id="c1", name="add"),
+        ToolCallDelta(0, 1, "{}", id="c2", name="add"),
         ToolCallDelta(0, 0, "}"),
         Finished(0, "tool_calls"),
     ]
     reply = await door.post(PATH, {**ASK, "tools": [ADD]})
     assert (reply.status, reply.error["code"]) == (500, "engine_failed")
+
+
+async def test_seals_of_a_call_come_after_it_and_go_back_with_it(door: Door) -> None:
+    door.script.events = [
+        ToolCallDelta(0, 0, "{}", id="c1", name="add"),
+        Delta(seal="s"),
+        Finished(0, "tool_calls"),
+    ]
+    output = (await door.post(PATH, {**ASK, "tools": [ADD]})).json["output"]
+    given = [*output, {"type": "function_call_output", "call_id": "c1", "output": "3"}]
+    assert (await door.post(PATH, {**ASK, "input": given})).status == 200
+    assert door.script.asked[1].messages == (  # type: ignore[union-attr]
+        Message("assistant", (), (ToolCall("c1", "add", "{}"),), seals=("s",)),
+        Message("tool", (Text("3"),), tool_call_id="c1"),
+    )
 
 
 @pytest.mark.parametrize(("reason", "why"), [("length", "max_output_tokens"), ("content_filter", "content_filter")])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
 from catena.core.errors import InputError, UnsupportedError
-from catena.core.messages import Message, Text, ToolCall
+from catena.core.messages import Audio, Message, Text, ToolCall
+from catena.core.messages import Part as Shown
+from catena.reach.gateway.protocols.openai.pictures import picture
 
 MAX_MESSAGES = 4096
 
@@ -25,12 +29,26 @@ class RefusalPart(Struct, frozen=True, tag_field="type", tag="refusal", forbid_u
     refusal: str
 
 
-class ImagePart(Struct, frozen=True, tag_field="type", tag="image_url"):
-    image_url: Any = None
+class ImageUrl(Struct, frozen=True, forbid_unknown_fields=True):
+    """`detail` is a matter of the model: the image goes to it as it is."""
+
+    url: str
+    detail: Literal["low", "high", "auto", "original"] | None = None
 
 
-class AudioPart(Struct, frozen=True, tag_field="type", tag="input_audio"):
-    input_audio: Any = None
+class ImagePart(Struct, frozen=True, tag_field="type", tag="image_url", forbid_unknown_fields=True):
+    image_url: ImageUrl | None = None
+    prompt_cache_breakpoint: Any = None
+
+
+class InputAudio(Struct, frozen=True, forbid_unknown_fields=True):
+    data: str
+    format: Literal["wav", "mp3"]
+
+
+class AudioPart(Struct, frozen=True, tag_field="type", tag="input_audio", forbid_unknown_fields=True):
+    input_audio: InputAudio | None = None
+    prompt_cache_breakpoint: Any = None
 
 
 class FilePart(Struct, frozen=True, tag_field="type", tag="file"):
@@ -99,7 +117,7 @@ Turn = System | Developer | User | Assistant | ToolResult | FunctionResult
 
 
 def messages(turns: Sequence[Turn]) -> tuple[Message, ...]:
-    """The conversation. Raises InputError (param `messages[i]…`) or UnsupportedError for what is not text."""
+    """The conversation. Raises InputError (param `messages[i]…`) or UnsupportedError."""
     if not turns:
         raise InputError("messages must not be empty", param="messages")
     if len(turns) > MAX_MESSAGES:
@@ -112,7 +130,7 @@ def messages(turns: Sequence[Turn]) -> tuple[Message, ...]:
             case System() | Developer():
                 found.append(Message("system", _parts(turn.content, where), name=turn.name))
             case User():
-                found.append(Message("user", _parts(turn.content, where), name=turn.name))
+                found.append(Message("user", _shown(turn.content, where), name=turn.name))
             case Assistant():
                 message = _assistant(turn, where)
                 called.update(call.id for call in message.tool_calls)
@@ -148,18 +166,46 @@ def _assistant(turn: Assistant, where: str) -> Message:
 
 
 def _parts(content: str | list[Part], where: str) -> tuple[Text, ...]:
+    """The texts of a content that holds nothing else. Raises UnsupportedError for images, sounds and files."""
+    found: list[Text] = []
+    for index, part in enumerate(_shown(content, where)):
+        if not isinstance(part, Text):
+            place = f"{where}.content[{index}]"
+            raise UnsupportedError(f"{where}: images and sounds belong in turns of the user", param=place)
+        found.append(part)
+    return tuple(found)
+
+
+def _shown(content: str | list[Part], where: str) -> tuple[Shown, ...]:
+    """All that a content shows. Raises InputError for what is no image or sound, UnsupportedError for files."""
     if isinstance(content, str):
         return (Text(content),) if content else ()
-    found: list[Text] = []
-    for index, part in enumerate(content):
-        match part:
-            case TextPart():
-                found.append(Text(part.text))
-            case RefusalPart():
-                found.append(Text(part.refusal))
-            case ImagePart() | AudioPart() | FilePart():
-                kind = {"ImagePart": "images", "AudioPart": "sounds"}.get(type(part).__name__, "files")
-                raise UnsupportedError(
-                    f"{where}: {kind} are not read yet", param=f"{where}.content[{index}]", hint="send text"
-                )
-    return tuple(found)
+    return tuple(_part(part, f"{where}.content[{index}]") for index, part in enumerate(content))
+
+
+def _part(part: Part, where: str) -> Shown:
+    match part:
+        case TextPart():
+            return Text(part.text)
+        case RefusalPart():
+            return Text(part.refusal)
+        case ImagePart():
+            if part.image_url is None:
+                raise InputError(f"{where}: an image needs image_url", param=where, hint="send a data: URL")
+            return picture(part.image_url.url, where)
+        case AudioPart():
+            if part.input_audio is None:
+                raise InputError(f"{where}: a sound needs input_audio", param=where, hint="send data and format")
+            return _sound(part.input_audio, where)
+        case FilePart():
+            raise UnsupportedError(f"{where}: files are not read", param=where, hint="send the text of the file")
+
+
+def _sound(wire: InputAudio, where: str) -> Audio:
+    try:
+        data = base64.b64decode(wire.data, validate=True)
+    except (binascii.Error, ValueError):
+        raise InputError(f"{where}: not base64", param=where) from None
+    if not data:
+        raise InputError(f"{where}: the sound is empty", param=where)
+    return Audio(data, {"wav": "audio/wav", "mp3": "audio/mpeg"}[wire.format])

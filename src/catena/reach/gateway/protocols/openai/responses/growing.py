@@ -1,13 +1,15 @@
 """An answer while it grows: its items, and what is told of each step, in the order of the API.
 
-One item is open at a time. Source of the order: the event types of the official client, and
-https://www.openresponses.org/specification.
+One item is open at a time, so a call that begins before another is complete waits its turn. Source of the order: the
+event types of the official client, and https://www.openresponses.org/specification.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, Literal
+
+import msgspec
 
 from catena.core.errors import EngineError
 from catena.core.messages import Delta, Event, Finished, FinishReason, TokenLogprob, ToolCallDelta, Usage
@@ -49,6 +51,7 @@ class Growth:
         self._summarises = summarises
         self._done: list[Item] = []
         self._open: _Open | None = None
+        self._waiting: dict[int, list[ToolCallDelta]] = {}
 
     @property
     def output(self) -> list[Item]:
@@ -88,13 +91,38 @@ class Growth:
             yield from self._grow(delta.text, delta.logprobs)
 
     def _call(self, call: ToolCallDelta) -> Iterator[Step]:
-        if self._open is None or self._open.call != call.index:
-            if call.id is None:
-                raise EngineError("the model went on with a call that it had ended")
+        if self._open is not None and self._open.call == call.index:
+            yield from self._grow(call.arguments)
+        elif call.index in self._waiting or (call.id is not None and self._is_amid_call()):
+            self._waiting.setdefault(call.index, []).append(call)
+        elif call.id is None:
+            raise EngineError("the model went on with a call that it had ended")
+        else:
             yield from self._begin("function_call", call)
-        yield from self._grow(call.arguments)
+            yield from self._grow(call.arguments)
+        while self._waiting and not self._is_amid_call():
+            yield from self._next()
+
+    def _is_amid_call(self) -> bool:
+        """Whether the open item is a call whose arguments are not all there."""
+        if self._open is None or self._open.kind != "function_call":
+            return False
+        try:
+            msgspec.json.decode(self._open.text)
+        except msgspec.DecodeError:
+            return True
+        return False
+
+    def _next(self) -> Iterator[Step]:
+        """Begin the call that has waited longest, with all that came of it."""
+        calls = self._waiting.pop(next(iter(self._waiting)))
+        yield from self._begin("function_call", calls[0])
+        for call in calls:
+            yield from self._grow(call.arguments)
 
     def _finish(self, reason: FinishReason) -> Iterator[Step]:
+        while self._waiting:
+            yield from self._next()
         if not self._done and self._open is None:
             yield from self._begin("message")
         yield from self._end("completed" if reason in ("stop", "tool_calls") else "incomplete")

@@ -153,8 +153,12 @@ class _Turn:
     _calls: tuple[ToolCall, ...] = ()
 
     def take(self, item: Item, where: str) -> tuple[Message, ...]:
-        """Add an item; gives the turn before it, if this one begins another."""
-        is_next = item["type"] != "function_call" and bool(self._parts or self._calls)
+        """Add an item; gives the turn before it, if this one begins another.
+
+        Seals without a text of reasoning belong to what they come after.
+        """
+        is_late = item["type"] == "reasoning" and not (item.get("content") or item["summary"])
+        is_next = item["type"] != "function_call" and not is_late and bool(self._parts or self._calls)
         before = self.end() if is_next else ()
         match item["type"]:
             case "reasoning":
