@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from catena.core.manifest import StoredModel
 from catena.core.messages import (
+    DetokeniseRequest,
     Embedded,
     EmbedRequest,
     Event,
@@ -22,6 +23,8 @@ from catena.core.messages import (
     Reranked,
     RerankRequest,
     Segment,
+    TokeniseRequest,
+    Tokens,
     TranscribeRequest,
 )
 
@@ -92,6 +95,22 @@ class Counter(Protocol):
 
         Computes nothing of an answer. Raises what `generate` raises before its first event, but for ContextError.
         """
+        ...
+
+
+@runtime_checkable
+class Tokeniser(Protocol):
+    """A session that shows how its model splits text."""
+
+    async def tokenise(self, request: TokeniseRequest, /) -> Tokens:
+        """The tokens exactly as the model would read them; those of a conversation are what `count` counts.
+
+        Raises UnsupportedError for a conversation where the model has no chat template, else as `count` does.
+        """
+        ...
+
+    async def detokenise(self, request: DetokeniseRequest, /) -> str:
+        """The text that these tokens stand for. Raises InputError for an id that is not in the vocabulary."""
         ...
 
 

@@ -20,6 +20,7 @@ from catena.core.manifest import StoredModel
 from catena.core.messages import (
     Decision,
     Delta,
+    DetokeniseRequest,
     Embedded,
     EmbedRequest,
     Event,
@@ -33,6 +34,8 @@ from catena.core.messages import (
     RerankRequest,
     Segment,
     Timings,
+    TokeniseRequest,
+    Tokens,
     ToolCallDelta,
     TranscribeRequest,
     Usage,
@@ -41,7 +44,7 @@ from catena.core.messages import (
 from catena.core.messages.predict import tensor_bytes
 from catena.core.messages.reply import Collector
 from catena.core.messages.transcribe import question_bytes
-from catena.core.protocols import Counter, Embedder, Generator, Predictor, Reranker, Transcriber
+from catena.core.protocols import Counter, Embedder, Generator, Predictor, Reranker, Tokeniser, Transcriber
 from catena.reach.cloud.passage import Passage, RemoteModel
 from catena.reach.presets import Preset
 from catena.reach.signatures import fitted
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
 DEFAULT = "default"
 
 STOPPING_TIME_S = 10.0
+AdmittedRequest = GenerateRequest | EmbedRequest | RerankRequest | TokeniseRequest | DetokeniseRequest
 
 
 class Models(Protocol):
@@ -110,6 +114,16 @@ class RerankedAnswer(Struct, frozen=True):
     decision: Decision
     model: StoredModel
     reranked: Reranked
+
+
+class TokensAnswer(Struct, frozen=True):
+    """Tokens, or the text of tokens, with their receipt, and how many tokens the model reads at most."""
+
+    receipt: str
+    decision: Decision
+    model: StoredModel
+    found: Tokens | str
+    context_tokens: int
 
 
 class Transcript(Struct):
@@ -262,6 +276,28 @@ class Router:
         await ticket.close("complete", answer=canonical_bytes(reranked.scores))
         return RerankedAnswer(ticket.receipt, ticket.opened.decision, model, reranked)
 
+    async def tokenise(self, request: TokeniseRequest | DetokeniseRequest, caller: Caller) -> TokensAnswer:
+        """As `count`; the answer whose digest is recorded are the ids, or the text."""
+        is_text = isinstance(request, TokeniseRequest)
+        ticket, model = await self._admit(request, request.model, caller, "tokenise" if is_text else "detokenise")
+        try:
+            async with self._lease(model, caller) as lease:
+                _note_lease(ticket, lease)
+                session = lease.session
+                if not isinstance(session, Tokeniser):
+                    raise UnsupportedError(f"the engine of {model.name} does not show its tokens", param="model")
+                ticket.timings = _with_lease(Timings(), lease)
+                if isinstance(request, TokeniseRequest):
+                    found = await session.tokenise(_preset(request, model))
+                else:
+                    found = await session.detokenise(request)
+                context_tokens = session.facts.context_tokens
+        except BaseException as error:
+            await _close_after(ticket, error, None)
+            raise
+        await ticket.close("complete", answer=canonical_bytes(found if isinstance(found, str) else found.ids))
+        return TokensAnswer(ticket.receipt, ticket.opened.decision, model, found, context_tokens)
+
     @asynccontextmanager
     async def transcribe(self, request: TranscribeRequest, caller: Caller) -> AsyncGenerator[Transcript]:
         """As `generate`, for speech. Digests are of `question_bytes` and of the text."""
@@ -304,7 +340,7 @@ class Router:
         return PredictedAnswer(ticket.receipt, decision, model, prediction)
 
     async def _admit(
-        self, request: GenerateRequest | EmbedRequest | RerankRequest, name: str, caller: Caller, task: str
+        self, request: AdmittedRequest, name: str, caller: Caller, task: str
     ) -> tuple[Ticket, StoredModel]:
         """Decide and record; raises RefusedError (recorded and closed) when the decision is no."""
         model, decision = self._decide(name)
@@ -469,6 +505,13 @@ def answer_bytes(reply: Reply) -> bytes:
     return canonical_bytes(
         [[choice.text, choice.reasoning, choice.tool_calls, choice.reason] for choice in reply.choices]
     )
+
+
+def _preset(request: TokeniseRequest, model: StoredModel) -> TokeniseRequest:
+    """A conversation gets what `model` sets for all of its own."""
+    if isinstance(request.text, str):
+        return request
+    return msgspec.structs.replace(request, text=Preset.of(model.manifest).applied(request.text))
 
 
 async def _close_after(ticket: Ticket, error: BaseException, reply: Reply | None) -> None:

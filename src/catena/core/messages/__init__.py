@@ -34,6 +34,7 @@ from catena.core.messages.events import (
 from catena.core.messages.predict import Prediction, PredictRequest, Tensor
 from catena.core.messages.reply import Choice, Reply, canonical_bytes, collect
 from catena.core.messages.rerank import Reranked, RerankRequest
+from catena.core.messages.tokens import DetokeniseRequest, TokeniseRequest, Tokens
 from catena.core.messages.transcribe import Listened, Segment, TranscribeRequest
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "Cost",
     "Decision",
     "Delta",
+    "DetokeniseRequest",
     "EmbedRequest",
     "Embedded",
     "Event",
@@ -71,6 +73,8 @@ __all__ = [
     "Text",
     "Timings",
     "TokenLogprob",
+    "TokeniseRequest",
+    "Tokens",
     "Tool",
     "ToolCall",
     "ToolCallDelta",

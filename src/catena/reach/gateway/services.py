@@ -11,11 +11,13 @@ from msgspec import Struct
 from catena.core.manifest import Manifest, StoredModel
 from catena.core.messages import (
     Closed,
+    DetokeniseRequest,
     EmbedRequest,
     GenerateRequest,
     Opened,
     PredictRequest,
     RerankRequest,
+    TokeniseRequest,
     TranscribeRequest,
 )
 from catena.core.settings import ReachSettings
@@ -32,15 +34,18 @@ if TYPE_CHECKING:
         EmbeddedAnswer,
         PredictedAnswer,
         RerankedAnswer,
+        TokensAnswer,
         Transcript,
     )
     from catena.store import Change, Progress, Upload
 
 
 class Judges(Protocol):
-    """The part of the router that weighs texts and listens to speech."""
+    """The part of the router that weighs and splits texts, and listens to speech."""
 
     async def rerank(self, request: RerankRequest, caller: Caller, /) -> RerankedAnswer: ...
+
+    async def tokenise(self, request: TokeniseRequest | DetokeniseRequest, caller: Caller, /) -> TokensAnswer: ...
 
     def transcribe(self, request: TranscribeRequest, caller: Caller, /) -> AbstractAsyncContextManager[Transcript]: ...
 

@@ -22,6 +22,7 @@ from catena.core.messages import (
     ChatRequest,
     CompletionRequest,
     Delta,
+    DetokeniseRequest,
     Event,
     Finished,
     FinishReason,
@@ -29,7 +30,9 @@ from catena.core.messages import (
     Message,
     Text,
     Timings,
+    TokeniseRequest,
     TokenLogprob,
+    Tokens,
     Tool,
     ToolCallDelta,
     TopLogprob,
@@ -42,6 +45,7 @@ from catena.core.protocols import Placement, SessionFacts
 CONTEXT_TOKENS = 8192
 SLOTS = 1024
 MAX_LOGPROBS = 20
+MAX_WORDS = 1 << 20  # that a session knows the ids of
 _TOKEN = re.compile(r"\s*\S+|\s+")
 
 _MANIFEST = Manifest(
@@ -90,6 +94,7 @@ class Session:
         self.facts = facts
         self._interval_s = 1 / tokens_per_s if tokens_per_s else 0.0
         self._is_closed = False
+        self._ids: dict[str, int] = {}
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event]:
         """The last user message (or the prompt), token by token, the choices in turn.
@@ -123,6 +128,27 @@ class Session:
             raise EngineError("the session is closed")
         _refuse_unsupported(request)
         return len(_TOKEN.findall(_words(request)[0]))
+
+    async def tokenise(self, request: TokeniseRequest) -> Tokens:
+        """The words of the prompt; ids are given in the order in which words were first seen."""
+        if self._is_closed:
+            raise EngineError("the session is closed")
+        text = request.text
+        if isinstance(text, ChatRequest):
+            _refuse_unsupported(text)
+            text = _words(text)[0]
+        pieces = _TOKEN.findall(text)
+        if len(self._ids) > MAX_WORDS:
+            self._ids.clear()
+        ids = tuple(self._ids.setdefault(piece, len(self._ids)) for piece in pieces)
+        return Tokens(ids, tuple(piece.encode() for piece in pieces))
+
+    async def detokenise(self, request: DetokeniseRequest) -> str:
+        """The words that were seen before. Raises InputError for another id."""
+        words = list(self._ids)
+        if not all(0 <= token < len(words) for token in request.ids):
+            raise InputError("a token id is not in the vocabulary", param="tokens")
+        return "".join(words[token] for token in request.ids)
 
     async def close(self) -> None:
         """Nothing is held; later requests are refused."""

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from functools import partial
+from typing import Any
 
 import anyio
 import msgspec
 
 from catena.core.errors import ContextError, EngineError, InputError
-from catena.core.messages import Event, GenerateRequest, Progress, Timings, Usage
+from catena.core.messages import (
+    DetokeniseRequest,
+    Event,
+    GenerateRequest,
+    Progress,
+    Timings,
+    TokeniseRequest,
+    Tokens,
+    Usage,
+)
 from catena.core.protocols import SessionFacts
 from catena.run.engines.llama_cpp import grammar, wire, worker
 from catena.run.engines.llama_cpp.asking import Asking, translate
@@ -102,6 +112,38 @@ class Session:
             call.stop()
         raise EngineError("llama.cpp did not say how long the prompt is")
 
+    async def tokenise(self, request: TokeniseRequest) -> Tokens:
+        """The tokens of a text, or of a conversation as its chat template writes it, in the library's own spelling.
+
+        Raises InputError, UnsupportedError for what the template does not allow, EngineError.
+        """
+        self._check_open()
+        text = request.text
+        if not isinstance(text, str):
+            asking = translate(text, self._header, self._adapters, self.facts.slots)
+            try:
+                text = wire.decode_prompt(await self._post("/apply-template", asking.body))
+            except Refused:
+                raise _refusal(asking) from None
+        body = {
+            "content": text,
+            "add_special": request.adds_special,
+            "parse_special": request.reads_special,
+            "with_pieces": True,
+        }
+        try:
+            return wire.decode_tokens(await self._post("/tokenize", body))
+        except Refused:
+            raise InputError("llama.cpp refused the text", param="prompt") from None
+
+    async def detokenise(self, request: DetokeniseRequest) -> str:
+        """The text of token ids. Raises InputError for one that is not in the vocabulary."""
+        self._check_open()
+        try:
+            return wire.decode_content(await self._post("/detokenize", {"tokens": request.ids}))
+        except Refused:
+            raise InputError("a token id is not in the vocabulary", param="tokens") from None
+
     @property
     def is_broken(self) -> bool:
         """Whether the process ended by itself; such a session answers nothing any more."""
@@ -125,6 +167,17 @@ class Session:
         while (page := await call.chunk()) is not None:
             pages.append(page)
         return b"".join(pages).decode()
+
+    async def _post(self, path: str, body: dict[str, Any]) -> bytes:
+        """What the library's HTTP side answers. Raises Refused, EngineError."""
+        call = self.process.ask(worker.POST, msgspec.json.encode({"path": path, "body": body}))
+        pieces: list[bytes] = []
+        try:
+            while (piece := await call.chunk()) is not None:
+                pieces.append(piece)
+        finally:
+            call.stop()
+        return b"".join(pieces)
 
     def _check_open(self) -> None:
         if self._is_closed:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import msgspec
 from msgspec import Struct
 
 from catena.core.errors import CatenaError, ContextError, EngineError, InputError
-from catena.core.messages import TokenLogprob, TopLogprob
+from catena.core.messages import TokenLogprob, Tokens, TopLogprob
+
+T = TypeVar("T")
 
 
 class Alternative(Struct, frozen=True):
@@ -103,6 +107,25 @@ class Chunk(Struct, frozen=True):
         return self.ending.stopping_word if self.ending and self.ending.stop_type == "word" else None
 
 
+class Token(Struct, frozen=True):
+    """A token of the vocabulary; its piece is bytes where it is no text of its own."""
+
+    id: int
+    piece: str | list[int]
+
+
+class _Tokens(Struct, frozen=True):
+    tokens: list[Token]
+
+
+class _Prompt(Struct, frozen=True):
+    prompt: str
+
+
+class _Content(Struct, frozen=True):
+    content: str
+
+
 _decoder = msgspec.json.Decoder(Chunk)
 
 
@@ -112,6 +135,30 @@ def decode(raw: bytes) -> Chunk:
         return _decoder.decode(raw)
     except msgspec.DecodeError as error:
         raise EngineError("llama.cpp sent a chunk that cannot be read") from error
+
+
+def decode_tokens(raw: bytes) -> Tokens:
+    """The answer to /tokenize with pieces."""
+    found = _decoded(raw, _Tokens).tokens
+    pieces = (one.piece.encode() if isinstance(one.piece, str) else bytes(one.piece) for one in found)
+    return Tokens(tuple(one.id for one in found), tuple(pieces))
+
+
+def decode_prompt(raw: bytes) -> str:
+    """The answer to /apply-template."""
+    return _decoded(raw, _Prompt).prompt
+
+
+def decode_content(raw: bytes) -> str:
+    """The answer to /detokenize."""
+    return _decoded(raw, _Content).content
+
+
+def _decoded(raw: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise EngineError("llama.cpp sent an answer that cannot be read") from error
 
 
 def error_from(failure: Failure, num_needed: int, context_tokens: int) -> CatenaError:

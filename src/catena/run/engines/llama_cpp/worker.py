@@ -1,8 +1,9 @@
 """The process that hosts the library for one session; started by its path, so that it loads nothing else of Catena.
 
-Both sides send frames over one socket: HEAD, then the payload. A call is LOAD, CHAT, COMPLETION or METRICS under a
-number of its own; it is answered by any number of CHUNK and one DONE, REFUSED or BROKEN (payload: why, in words that
-quote nobody). STOP ends a call at its next chunk. The process ends when the socket does, or who started it.
+Both sides send frames over one socket: HEAD, then the payload. A call is LOAD, CHAT, COMPLETION, METRICS or POST (to
+the library's HTTP side, for what it offers there alone) under a number of its own; it is answered by any number of
+CHUNK and one DONE, REFUSED or BROKEN (payload: why, in words that quote nobody). STOP ends a call at its next chunk.
+The process ends when the socket does, or who started it.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial, reduce
+from http.client import HTTPException, HTTPResponse
 from typing import Any, BinaryIO
 
 # Bytes of the payload, number of the call, kind.
 HEAD = struct.Struct("!IIB")
-LOAD, CHAT, COMPLETION, METRICS, STOP = range(1, 6)
+LOAD, CHAT, COMPLETION, METRICS, STOP, POST = range(1, 7)
 CHUNK, DONE, REFUSED, BROKEN = range(16, 20)
+# What is not streamed goes in pieces of this size.
+PIECE_BYTES = 1 << 20
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -60,6 +64,7 @@ class Worker:
         self._sending = threading.Lock()
         self._stops: dict[int, threading.Event] = {}
         self._server: Any = None
+        self._side: int | None = None
 
     def run(self) -> None:
         """Load what the first frame says, then answer until the peer is gone or the load failed."""
@@ -78,9 +83,12 @@ class Worker:
 
     def _load(self, number: int, settings: dict[str, Any]) -> bool:
         self._server_slots: int = settings["parameters"]["n_parallel"]
+        [address], [self._key] = settings["parameters"]["hostnames"], settings["parameters"]["api_keys"]
         try:
             # Here, so that the session's side can read this file without loading the library.
             self._server = open_server(importlib.import_module("xllamacpp"), settings)
+            # The name of the socket goes once this is answered; only this process can still reach it.
+            self._side = os.open(address, os.O_PATH) if sys.platform == "linux" else None
             # Some files pass the loader and end the process at the first token.
             answer = self._server.handle_completions({"prompt": "a", "max_tokens": 1})
             if not (isinstance(answer, dict) and "choices" in answer):
@@ -99,6 +107,13 @@ class Worker:
         try:
             if kind == METRICS:
                 self._send(CHUNK, number, str(self._server.handle_metrics()).encode())
+            elif kind == POST:
+                if self._side is None:
+                    why = b"llama.cpp shows its tokens on Linux only"
+                    return
+                answer = self._post(**json.loads(payload))
+                for start in range(0, len(answer), PIECE_BYTES):
+                    self._send(CHUNK, number, answer[start : start + PIECE_BYTES])
             else:
                 handle = self._server.handle_chat_completions if kind == CHAT else self._server.handle_completions
                 handle(payload, partial(self._receive, number, self._stops[number]))
@@ -110,6 +125,24 @@ class Worker:
         finally:
             del self._stops[number]
             self._send(outcome, number, why)
+
+    def _post(self, path: str, body: Any) -> bytes:
+        """Ask the library's HTTP side over its private socket. Raises ValueError when it refuses."""
+        data = json.dumps(body).encode()
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {self._key}\r\nConnection: close\r\n"
+        rest = f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+        try:
+            with socket.socket(socket.AF_UNIX) as peer:
+                peer.connect(f"/proc/self/fd/{self._side}")
+                peer.sendall(head.encode() + rest.encode() + data)
+                with HTTPResponse(peer) as answer:
+                    answer.begin()
+                    found = answer.read()
+        except (OSError, HTTPException) as error:
+            raise RuntimeError("the library's HTTP side is silent") from error
+        if answer.status != 200:
+            raise ValueError("the library refused it")
+        return found
 
     def _receive(self, number: int, stop: threading.Event, chunk: bytes) -> bool:
         """Pass a chunk on; True has the library drop the request."""

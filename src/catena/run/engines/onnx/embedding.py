@@ -17,7 +17,15 @@ from catena.core.errors import (
     UnsupportedError,
 )
 from catena.core.manifest import StoredModel
-from catena.core.messages import Embedded, EmbedRequest, Timings, Usage
+from catena.core.messages import (
+    DetokeniseRequest,
+    Embedded,
+    EmbedRequest,
+    Timings,
+    TokeniseRequest,
+    Tokens,
+    Usage,
+)
 from catena.core.protocols import Placement, SessionFacts
 from catena.run.engines.onnx import runtime, texts
 
@@ -80,6 +88,14 @@ class Session:
                 vectors[index] = vector.astype("<f4").tobytes()
         usage = Usage(sum(map(len, rows)), 0, source="counted")
         return Embedded(tuple(vectors), width, usage, Timings(prefill_s=monotonic_s() - started_s))
+
+    async def tokenise(self, request: TokeniseRequest) -> Tokens:
+        """The tokens of a text, in the tokenizer's own spelling."""
+        return await anyio.to_thread.run_sync(texts.tokens, self._tokenizer, request, limiter=self._turn)
+
+    async def detokenise(self, request: DetokeniseRequest) -> str:
+        """The text of token ids. Raises InputError for one outside the vocabulary."""
+        return await anyio.to_thread.run_sync(texts.text, self._tokenizer, request, limiter=self._turn)
 
     async def close(self) -> None:
         """Free the model once the batch that may be running has ended; later requests are refused."""

@@ -10,7 +10,15 @@ import anyio.to_thread
 from catena.core.clock import monotonic_s
 from catena.core.errors import ContextError, EngineError, FormatError, InputError
 from catena.core.manifest import StoredModel
-from catena.core.messages import Reranked, RerankRequest, Timings, Usage
+from catena.core.messages import (
+    DetokeniseRequest,
+    Reranked,
+    RerankRequest,
+    Timings,
+    TokeniseRequest,
+    Tokens,
+    Usage,
+)
 from catena.core.protocols import Placement, SessionFacts
 from catena.run.engines.onnx import runtime, texts
 from catena.run.engines.onnx.texts import Row
@@ -70,6 +78,14 @@ class Session:
                 scores[index] = score
         usage = Usage(sum(len(row.ids) for row in rows), 0, source="counted")
         return Reranked(tuple(scores), usage, Timings(prefill_s=monotonic_s() - started_s), cut)
+
+    async def tokenise(self, request: TokeniseRequest) -> Tokens:
+        """The tokens of a text, in the tokenizer's own spelling."""
+        return await anyio.to_thread.run_sync(texts.tokens, self._tokenizer, request, limiter=self._turn)
+
+    async def detokenise(self, request: DetokeniseRequest) -> str:
+        """The text of token ids. Raises InputError for one outside the vocabulary."""
+        return await anyio.to_thread.run_sync(texts.text, self._tokenizer, request, limiter=self._turn)
 
     async def close(self) -> None:
         """Free the model once the batch that may be running has ended; later requests are refused."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from catena.core.errors import FormatError, MissingExtraError
+from catena.core.errors import FormatError, InputError, MissingExtraError, UnsupportedError
 from catena.core.manifest import StoredModel
+from catena.core.messages import DetokeniseRequest, TokeniseRequest, Tokens
 from catena.run.engines.onnx import runtime
 
 try:
@@ -39,6 +40,26 @@ def read_tokenizer(model: StoredModel) -> tokenizers.Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def tokens(tokenizer: tokenizers.Tokenizer, request: TokeniseRequest) -> Tokens:
+    """`request` for an encoder, which reads no conversations. Raises UnsupportedError for one."""
+    if not isinstance(request.text, str):
+        raise UnsupportedError(f"{request.model} has no chat template", hint="send a text", param="messages")
+    tokenizer.encode_special_tokens = not request.reads_special
+    try:
+        found = tokenizer.encode(request.text, add_special_tokens=request.adds_special)
+    finally:
+        tokenizer.encode_special_tokens = False
+    return Tokens(tuple(found.ids), tuple(token.encode() for token in found.tokens))
+
+
+def text(tokenizer: tokenizers.Tokenizer, request: DetokeniseRequest) -> str:
+    """The text of token ids. Raises InputError for one outside the vocabulary."""
+    size = tokenizer.get_vocab_size()
+    if not all(0 <= token < size for token in request.ids):
+        raise InputError(f"a token id is outside the vocabulary of {size}", param="tokens")
+    return tokenizer.decode(list(request.ids), skip_special_tokens=False)
 
 
 def batches(lengths: list[int], max_rows: int) -> list[list[int]]:

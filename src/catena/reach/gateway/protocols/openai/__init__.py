@@ -9,6 +9,7 @@ from catena.reach.gateway.protocols.openai import (
     models,
     rerank,
     responses,
+    tokens,
     transcriptions,
 )
 from catena.reach.gateway.protocols.openai.errors import OPENAI
@@ -24,6 +25,8 @@ routes = (
     Route("POST", "/v1/audio/transcriptions", transcriptions.transcribe, "ask", OPENAI),
     Route("POST", "/v1/audio/translations", transcriptions.translate, "ask", OPENAI),
     *responses.routes,
+    *(Route("POST", path, tokens.tokenise, "ask", OPENAI) for path in ("/tokenize", "/v1/tokenize")),
+    *(Route("POST", path, tokens.detokenise, "ask", OPENAI) for path in ("/detokenize", "/v1/detokenize")),
     Route("POST", "/v1/files", files.upload, "ask", OPENAI),
     Route("GET", "/v1/files", files.list_files, "ask", OPENAI),
     Route("GET", "/v1/files/{file}", files.show, "ask", OPENAI),

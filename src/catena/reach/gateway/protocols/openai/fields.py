@@ -43,7 +43,7 @@ SAMPLING: dict[str, Field] = {
 
 CHAT: Mapping[str, Field] = {
     "model": _honoured("name, alias or manifest digest"),
-    "messages": _honoured("text; roles system, developer, user, assistant, tool"),
+    "messages": _honoured("roles system, developer, user, assistant, tool; a user may send images and sounds by value"),
     **SAMPLING,
     "max_tokens": _honoured("the older name of max_completion_tokens"),
     "max_completion_tokens": _honoured("1 or more"),
@@ -141,12 +141,44 @@ BATCH: Mapping[str, Field] = {
     "output_expires_after": _honoured("anchor created_at, and 3600 to 2592000 seconds"),
 }
 
+_TOKENISING = "the model of `default` if left out"
+
+TOKENISE: Mapping[str, Field] = {
+    "model": _honoured(_TOKENISING),
+    "prompt": _honoured("a text"),
+    "messages": _honoured("instead of prompt: a conversation, as for chat completions, with its tools"),
+    "tools": _honoured("as for chat completions"),
+    "chat_template_kwargs": _honoured("enable_thinking only"),
+    "add_special_tokens": _honoured("of a prompt: with the tokens around a text; true if left out"),
+    "return_token_strs": _honoured("true or false"),
+    "add_generation_prompt": _refused("a conversation is read up to the beginning of its next answer", True),
+    "continue_final_message": _refused("a conversation is read up to the beginning of its next answer", False),
+    "chat_template": _refused("templates come with models", ""),
+    "mm_processor_kwargs": _refused("texts only", {}),
+}
+
+TOKENISE_LLAMA: Mapping[str, Field] = {
+    "content": _honoured("a text; makes this a question in the shape of llama.cpp's server"),
+    "model": _honoured(_TOKENISING),
+    "add_special": _honoured("with the tokens around a text; false if left out"),
+    "parse_special": _honoured("the name of a special token is that token; true if left out"),
+    "with_pieces": _honoured("with the text or the bytes of each token"),
+}
+
+DETOKENISE: Mapping[str, Field] = {
+    "tokens": _honoured("token ids"),
+    "model": _honoured(_TOKENISING),
+}
+
 TABLES: Mapping[str, Mapping[str, Field]] = {
     "POST /v1/chat/completions": CHAT,
     "POST /v1/completions": COMPLETION,
     "POST /v1/embeddings": EMBEDDING,
     "POST /v1/files": UPLOAD,
     "POST /v1/batches": BATCH,
+    "POST /tokenize": TOKENISE,
+    "POST /tokenize as llama.cpp's server has it": TOKENISE_LLAMA,
+    "POST /detokenize": DETOKENISE,
     "POST /v1/rerank": RERANK,
     "POST /v1/audio/transcriptions": TRANSCRIPTION,
 }
