@@ -208,7 +208,8 @@ async def _listen(made: Provider) -> tuple[asyncio.Server, set[asyncio.Task[None
         assert task is not None
         tasks.add(task)
         try:
-            await made.serve(reader, writer)
+            with suppress(asyncio.CancelledError):  # the test is over
+                await made.serve(reader, writer)
         finally:
             tasks.discard(task)
 

@@ -44,3 +44,28 @@ def test_a_request_without_a_route_is_answered_in_the_dialect_that_its_headers_s
     table = Table([PLAIN, MARKED])
     assert table.dialect({"other-version": "1"}) is OTHER
     assert table.dialect({"accept": "x"}) is None
+
+
+INFER = Route("POST", "/v2/models/{model}/infer", _nothing, None, NATIVE)
+VERSIONED = Route("POST", "/v2/models/{model}/versions/{version}/infer", _nothing, None, NATIVE)
+
+
+@pytest.mark.parametrize(
+    ("path", "route", "params"),
+    [
+        ("/v2/models/net/infer", INFER, {"model": "net"}),
+        ("/v2/models/far/net/infer", INFER, {"model": "far/net"}),
+        ("/v2/models/far%2Fnet/infer", INFER, {"model": "far/net"}),
+        ("/v2/models/far/a/b/infer", INFER, {"model": "far/a/b"}),
+        ("/v2/models/far/net/versions/1/infer", VERSIONED, {"model": "far/net", "version": "1"}),
+    ],
+)
+def test_a_model_whose_name_holds_a_slash_is_found(path: str, route: Route, params: dict[str, str]) -> None:
+    found = Table([INFER, VERSIONED]).find("POST", path)
+    assert found.route is route and found.params == params
+
+
+@pytest.mark.parametrize("path", ["/v2/models//infer", "/v2/models/a//infer", "/v2/models" + "/a" * 20 + "/infer", "*"])
+def test_an_address_that_only_looks_like_such_a_name_is_not_found(path: str) -> None:
+    with pytest.raises(HttpError):
+        Table([INFER, VERSIONED]).find("POST", path)
