@@ -25,6 +25,7 @@ bench: .venv/.ready-dev
 docs: .venv/.ready-dev
 	$(VENV)/python -m tests.rules.tree
 	$(VENV)/python -m tests.clients.reference
+	$(VENV)/python -m tests.matrix.page
 
 .venv/.ready: requirements.txt pyproject.toml
 	sh setup/environment.sh $@ requirements.txt

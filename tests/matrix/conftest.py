@@ -1,0 +1,92 @@
+"""One gateway for the whole matrix, over a real state folder, with a provider of every dialect on loopback."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from urllib.parse import quote
+
+import anyio.from_thread
+import msgspec
+import pytest
+from tests.matrix.doors import DOORS, Body
+from tests.matrix.ends import ENDS
+from tests.matrix.wish import Seen, Wish
+from tests.providers.server import Provider, provider
+
+from catena.cli.chain import open_chain
+from catena.reach.gateway.server import listening
+
+WAIT_S = 10.0
+
+
+class Matrix:
+    """The running gateway and its providers by dialect."""
+
+    def __init__(self, host: str, port: int, providers: dict[str, Provider]) -> None:
+        self.host = host
+        self.port = port
+        self.providers = providers
+
+    def open(self, door: str, body: Body) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        """Send a request; the head of its answer is there, its body is to be read."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=WAIT_S)
+        path = DOORS[door].path or f"/v2/models/{quote(body.pop('model'), safe='')}/generate_stream"
+        headers = {"content-type": "application/json", "anthropic-version": "2023-06-01"}
+        connection.request("POST", path, msgspec.json.encode(body), headers)
+        return connection, connection.getresponse()
+
+    def send(self, door: str, body: Body) -> Seen:
+        """Send a request and read its whole answer, as far as it came."""
+        connection, response = self.open(door, body)
+        seen = Seen(response.status, {name.lower(): value for name, value in response.headers.items()})
+        with closing(connection), response:
+            try:
+                raw = response.read()
+            except http.client.IncompleteRead as cut:
+                raw = cut.partial
+        if seen.status == 200:
+            DOORS[door].read(seen, raw)
+        else:
+            seen.error = raw.decode()
+        return seen
+
+    def ask(self, door: str, end: str, wish: Wish) -> Seen:
+        """Ask the model `small` of `end` through `door`."""
+        return self.send(door, self.body(door, end, wish))
+
+    def body(self, door: str, end: str, wish: Wish) -> Body:
+        body = DOORS[door].body(wish)
+        return {**body, "model": f"{end}/{wish.model}"}
+
+
+@pytest.fixture(scope="module")
+def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
+    """Everything runs until the module ends."""
+    home: Path = tmp_path_factory.mktemp("home")
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        providers = {name: stack.enter_context(provider(name)) for name in ENDS}
+        tables = [
+            f'[[reach.providers]]\nname = "{name}"\nkind = "{name}"\nbase_url = "{one.url}"\n'
+            for name, one in providers.items()
+        ]
+        (home / "catena.toml").write_text("\n".join(["[reach]\nport = 0\ndrain_s = 1\n", *tables]))
+        patch.setenv("CATENA_HOME", str(home))
+        portal = stack.enter_context(anyio.from_thread.start_blocking_portal("asyncio", {"use_uvloop": True}))
+        chain = stack.enter_context(portal.wrap_async_context_manager(open_chain()))
+        running = stack.enter_context(
+            portal.wrap_async_context_manager(listening(chain.gateway(), chain.settings.reach))
+        )
+        host, _, port = running.url.removeprefix("http://").rpartition(":")
+        yield Matrix(host, int(port), providers)
+
+
+@pytest.fixture(autouse=True)
+def fresh(request: pytest.FixtureRequest) -> None:
+    """No test sees what another asked."""
+    if "matrix" in request.fixturenames:
+        for one in request.getfixturevalue("matrix").providers.values():
+            one.asked.clear()
+            one.gone.clear()
