@@ -17,14 +17,31 @@ from tests.clients import (
     test_openai_errors,
     test_openai_files,
     test_openai_requirements,
+    test_openai_rerank,
+    test_openai_responses,
     test_openai_routes,
+    test_openai_speech,
+    test_openai_tokens,
 )
 from tests.clients.conftest import Requirement
+from tests.clients.openai import test_javascript
 
 from catena.reach.gateway.protocols.openai import fields
+from catena.reach.gateway.protocols.openai.responses.fields import TABLES as RESPONSES
 from catena.reach.gateway.wire import Field
 
-SUITE = (test_openai_requirements, test_openai_routes, test_openai_errors, test_openai_files, test_openai_batches)
+SUITE = (
+    test_openai_requirements,
+    test_openai_routes,
+    test_openai_errors,
+    test_openai_files,
+    test_openai_batches,
+    test_openai_tokens,
+    test_openai_responses,
+    test_javascript,
+    test_openai_rerank,
+    test_openai_speech,
+)
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "openai.md"
 WORDS = {"honoured": "honoured", "ignored": "accepted, named in `catena-warning`", "refused": "refused (400)"}
 
@@ -50,20 +67,37 @@ beyond loopback a key is needed: `catena keys add NAME`.
 Errors have the body `{"error": {"message", "type", "param", "code", "hint"}}`. Until the first token, or one second,
 an error is an HTTP error also for a stream; after that it is an event `data: {"error": …}` and no `[DONE]` follows. A
 clean end means that the record of the answer is closed. While a model loads or reads a long prompt, a stream shows
-comment lines (`: queued`, `: loading`, `: prefill`), which clients skip.
+comment lines (`: queued`, `: loading`, `: prefill`), which clients skip. A first example:
+[guides/openai.md](../guides/openai.md).
 
 A parameter that is in none of these tables is refused with the nearest known name (`unknown_parameter`). `null` is as
 good as leaving a parameter out.
-"""
+
+## Responses: where this differs from the original
+
+| topic | here |
+|---|---|
+| routes | `/v1/responses`, `/{id}`, `/{id}/cancel`, `/{id}/input_items`, `/input_tokens`; not `compact`, not over WebSockets |
+| ids | `resp_` is followed by the end of the receipt; `catena.receipt` names it in every response, also a kept one |
+| keeping | with `store`, the response and its items are durable before the last event is sent, for `reach.responses_keep_s` (30 days), and of each key the newest that fit in `reach.responses_bytes` (256 MiB). They belong to the key that made them: another finds nothing (404). They lie in `responses.db` in the state folder, never in a log; deleting overwrites them there and in its journal |
+| `previous_response_id` | goes through the kept responses before it; when one of them is gone, the question is refused (`previous_response_not_found`), never cut short |
+| foreground | a response can be found once it has ended, however it ended; a client that leaves cancels it |
+| background | recorded and kept before it comes back as `queued`; at most `reach.background_limit` (16) for a key, each at most `reach.background_timeout_s` (1 hour). What a stop of the gateway cuts is `failed`; so is, from the next start, what a kill cut |
+| resuming | a response made with `background` and `stream` can be followed after any event, also when it has ended |
+| failure in a stream | `response.failed` with the response, then `error`, which makes clients raise; a cancelled one has `error` only |
+| `input_items` | what was sent with this question, not with those before it; a `next` page begins after `last_id` |
+| reasoning | comes whole and in the open, in `content`; `encrypted_content` is only what the maker of a remote model wants back |
+| `temperature`, `top_p` | null in a response when the question left them to the engine |
+| calls and forms | tools and a form of the answer exclude one another in one question |
+"""  # noqa: E501
 
 
 def page() -> str:
     """The whole page."""
-    parts = [HEAD, *parameters(fields.TABLES)]
+    parts = [HEAD, *parameters({**fields.TABLES, **RESPONSES})]
     rows = requirements()
-    parts.append(
-        f"\n## Requirements\n\nThe official Python client proves these {len(rows)} against a running gateway.\n"
-    )
+    who = "The official clients, Python and JavaScript,"
+    parts.append(f"\n## Requirements\n\n{who} prove these {len(rows)} against a running gateway.\n")
     return "\n".join([*parts, *proofs(rows)]) + "\n"
 
 

@@ -75,8 +75,9 @@ def _weights_in(folder: Path) -> Path:
     present = sorted(folder.iterdir())
     for suffix, best in _WANTED:
         found = [path for path in present if path.name.lower().endswith(suffix)]
-        if suffix == ".xml":
-            found = [path for path in found if path.name not in formats.find("openvino").COMPANIONS]
+        if suffix in (".xml", ".onnx"):
+            companions = formats.find("openvino" if suffix == ".xml" else "onnx").COMPANIONS
+            found = [path for path in found if path.name not in companions]
         # Of several parts the first stands for all.
         found = [path for path in found if beside.part_number(path.name) <= 1]
         named = [path for path in found if path.name == best]
