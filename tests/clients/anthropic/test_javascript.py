@@ -2,56 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.clients.anthropic.conftest import MODEL, closed
-from tests.clients.conftest import Gateway, requirement
+from tests.clients.conftest import Gateway, asked_by_node, npm_folder, requirement
 
 pytestmark = pytest.mark.model
 TYPESCRIPT = "TypeScript"
 PACKAGE, VERSION = "@anthropic-ai/sdk", "1.13.0"
 QUESTIONS = Path(__file__).with_name("questions.mjs")
-LIMIT_S = 180
-
-
-@pytest.fixture(scope="session")
-def folder(pytestconfig: pytest.Config) -> Path:
-    """A folder with the client, installed once and kept between runs."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        _leave_out("this machine has no node with npm")
-    assert npm is not None
-    assert pytestconfig.cache is not None
-    home = pytestconfig.cache.mkdir("anthropic-sdk")
-    installed = home / "node_modules" / PACKAGE / "package.json"
-    if not (installed.exists() and json.loads(installed.read_text())["version"] == VERSION):
-        (home / "package.json").write_text('{"private": true}')
-        command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", f"{PACKAGE}@{VERSION}"]
-        done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=LIMIT_S, check=False)
-        if done.returncode:
-            _leave_out(f"npm on this machine cannot fetch {PACKAGE}")
-    return home
-
-
-def _leave_out(why: str) -> None:
-    if os.environ.get("CI"):
-        pytest.fail(why)
-    pytest.skip(why)
 
 
 @pytest.fixture(scope="module")
-def answers(folder: Path, gateway: Gateway) -> Any:
+def answers(pytestconfig: pytest.Config, gateway: Gateway) -> Any:
     """What the client got, by question."""
-    command = [shutil.which("node") or "node", str(QUESTIONS), gateway.url, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return asked_by_node(QUESTIONS, gateway.url, str(npm_folder(pytestconfig, PACKAGE, VERSION)))
 
 
 def text(message: Any) -> str:

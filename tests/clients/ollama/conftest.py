@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,8 +40,6 @@ SCHEMA: Any = {
     "required": ["colour", "count"],
     "additionalProperties": False,
 }
-NPM_PACKAGE = "ollama@0.6.4"
-NPM_LIMIT_S = 120
 WAIT_S = 20
 LIMIT_S = 180  # of one request, on a machine that is busy with other things
 
@@ -85,19 +79,3 @@ def until(holds: Callable[[], Any]) -> None:
     while not holds():
         assert time.monotonic() < end, "it did not come to hold"
         time.sleep(0.02)
-
-
-@pytest.fixture(scope="session")
-def javascript() -> Path:
-    """A folder with the official JavaScript client, installed once per machine."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        pytest.skip("this machine has no node with npm")
-    folder = Path(tempfile.gettempdir()) / f"catena-tests-{os.getuid()}-{NPM_PACKAGE}"
-    if not (folder / "node_modules" / "ollama" / "package.json").exists():
-        folder.mkdir(mode=0o700, exist_ok=True)
-        command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder), NPM_PACKAGE]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=NPM_LIMIT_S, check=False)
-        if done.returncode:
-            pytest.skip(f"npm on this machine cannot fetch {NPM_PACKAGE}")
-    return folder

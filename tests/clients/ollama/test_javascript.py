@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.clients.conftest import Gateway, requirement
+from tests.clients.conftest import Gateway, asked_by_node, npm_folder, requirement
 from tests.clients.ollama.conftest import EMBEDDER, MODEL, until
 
 pytestmark = pytest.mark.model
 JAVASCRIPT = "JavaScript"
 QUESTIONS = Path(__file__).with_name("questions.mjs")
-LIMIT_S = 120
+PACKAGE, VERSION = "ollama", "0.6.4"
 
 
 @pytest.fixture(scope="module")
-def answers(javascript: Path, gateway: Gateway) -> Any:
+def answers(pytestconfig: pytest.Config, gateway: Gateway) -> Any:
     """What the client got, by question."""
-    command = [shutil.which("node") or "node", str(QUESTIONS), str(javascript), gateway.url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return asked_by_node(QUESTIONS, str(npm_folder(pytestconfig, PACKAGE, VERSION)), gateway.url)
 
 
 @requirement("J01", JAVASCRIPT, "`version`, `list` and `show` say what the Python client finds")
