@@ -45,7 +45,8 @@ class Connection(asyncio.Protocol):
         self._rest = b""
         self._is_greeted = False
         self._is_leaving = False
-        self._last_stream = 0
+        self._last_stream = 0  # that was looked at; after it come only those that a connection which leaves ignores
+        self._highest = 0
         self._block: tuple[int, int, list[bytes]] | None = None  # stream, flags and pieces of a head that is not whole
         self._allowance = CONNECTION_WINDOW_BYTES
         self._num_taken = 0
@@ -204,7 +205,7 @@ class Connection(asyncio.Protocol):
                 if not flags & frames.ACK:
                     self._settings(payload)
             case frames.RST_STREAM if stream and length == 4:
-                if stream > self._last_stream:
+                if stream > self._highest:
                     raise Violation(frames.PROTOCOL_ERROR)
                 if call := self.calls.get(stream):
                     call.leave()
@@ -222,7 +223,7 @@ class Connection(asyncio.Protocol):
     def _data(self, flags: int, stream: int, payload: bytes) -> None:
         num_bytes = len(payload)
         self._allowance -= num_bytes
-        if stream == 0 or stream > self._last_stream:
+        if stream == 0 or stream > self._highest:
             raise Violation(frames.PROTOCOL_ERROR)
         if self._allowance < 0:
             raise Violation(frames.FLOW_CONTROL_ERROR)
@@ -273,13 +274,14 @@ class Connection(asyncio.Protocol):
     def _open(self, stream: int, flags: int, packed: bytes) -> None:
         """A head is whole. It is read whatever comes of it: it may change the table for those after it."""
         request = self._reader.read(packed)
-        if stream <= self._last_stream:
+        if stream <= self._highest:
             call = self.calls.get(stream)
             if call is not None and not call.is_over:  # these are trailers, in which gRPC's clients say nothing
                 if call.has_all or not flags & frames.END_STREAM:
                     raise Violation(frames.PROTOCOL_ERROR)
                 call.feed(b"", is_last=True)
             return
+        self._highest = stream
         if self._is_leaving:
             return
         self._last_stream = stream
@@ -333,7 +335,7 @@ class Connection(asyncio.Protocol):
         if len(payload) != 4:
             raise Violation(frames.FRAME_SIZE_ERROR)
         num_bytes = int.from_bytes(payload, "big") & frames.MAX_WINDOW_BYTES
-        if stream > self._last_stream or (stream == 0 and num_bytes == 0):
+        if stream > self._highest or (stream == 0 and num_bytes == 0):
             raise Violation(frames.PROTOCOL_ERROR)
         if stream == 0:
             self.window += num_bytes

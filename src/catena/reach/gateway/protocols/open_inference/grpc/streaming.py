@@ -12,7 +12,7 @@ from collections import deque
 
 import anyio
 
-from catena.core.errors import CatenaError, ExpiredError, InputError
+from catena.core.errors import CancelledError, CatenaError, ExpiredError, InputError
 from catena.core.messages import CompletionRequest, Delta, Tensor, Usage
 from catena.reach.gateway.answering import warn_lost
 from catena.reach.gateway.exchange import Exchange
@@ -61,6 +61,8 @@ class _Conversation:
     async def run(self) -> None:
         """Return when every question was answered. Raises CatenaError when the call as a whole failed."""
         async with anyio.create_task_group() as group:
+            if self._exchange.wire is not None:  # a reader that holds back would not see the caller leave
+                self._exchange.wire.when_gone(lambda: self._leave(group.cancel_scope))
             group.start_soon(self._read, group.cancel_scope)
             group.start_soon(self._end_when_idle, group.cancel_scope)
             while (message := await self._next()) is not None:
@@ -88,10 +90,16 @@ class _Conversation:
                 self._num_bytes += len(message or b"")
                 self._tell()
             await self._exchange.gone()
-            scope.cancel()
+            self._leave(scope)
         except CatenaError as error:
             self._error = error
             scope.cancel()
+
+    def _leave(self, scope: anyio.CancelScope) -> None:
+        """The caller has gone."""
+        self._exchange.is_gone = True
+        self._error = CancelledError("the client went away")
+        scope.cancel()
 
     async def _end_when_idle(self, scope: anyio.CancelScope) -> None:
         """A gateway that stops does not wait for a caller who asks nothing."""
