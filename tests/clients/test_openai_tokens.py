@@ -19,7 +19,7 @@ def post(gateway: Gateway, path: str, **body: Any) -> httpx2.Response:
 
 
 @pytest.mark.model
-@requirement("K01", TOPIC, "vLLM's shape: ids, their count, the context and, if wanted, their texts")
+@requirement("N01", TOPIC, "vLLM's shape: ids, their count, the context and, if wanted, their texts")
 def test_as_vllm_does(gateway: Gateway) -> None:
     found = post(gateway, "/tokenize", model=MODEL, prompt="Hello world").json()
     assert found == {"count": 2, "max_model_len": found["max_model_len"], "tokens": [19556, 905], "token_strs": None}
@@ -29,7 +29,7 @@ def test_as_vllm_does(gateway: Gateway) -> None:
 
 
 @pytest.mark.model
-@requirement("K02", TOPIC, "llama.cpp's shape: ids, or with_pieces ids with texts, or bytes where a token is no text")
+@requirement("N02", TOPIC, "llama.cpp's shape: ids, or with_pieces ids with texts, or bytes where a token is no text")
 def test_as_llama_cpp_does(gateway: Gateway) -> None:
     assert post(gateway, "/tokenize", content="Hello world").json() == {"tokens": [19556, 905]}
     found = post(gateway, "/tokenize", content=TEXT, with_pieces=True).json()["tokens"]
@@ -39,7 +39,7 @@ def test_as_llama_cpp_does(gateway: Gateway) -> None:
 
 
 @pytest.mark.model
-@requirement("K03", TOPIC, "ids become the text again, under the names of both")
+@requirement("N03", TOPIC, "ids become the text again, under the names of both")
 def test_there_and_back(gateway: Gateway) -> None:
     ids = post(gateway, "/v1/tokenize", model=MODEL, prompt=TEXT).json()["tokens"]
     for path in ("/detokenize", "/v1/detokenize"):
@@ -47,7 +47,7 @@ def test_there_and_back(gateway: Gateway) -> None:
 
 
 @pytest.mark.model
-@requirement("K04", TOPIC, "the tokens of a conversation are as many as its answer's usage says")
+@requirement("N04", TOPIC, "the tokens of a conversation are as many as its answer's usage says")
 def test_a_conversation(gateway: Gateway) -> None:
     found = post(gateway, "/tokenize", model=MODEL, messages=CHAT).json()
     with gateway.client() as client:
@@ -59,7 +59,7 @@ def test_a_conversation(gateway: Gateway) -> None:
 
 
 @pytest.mark.model
-@requirement("K05", TOPIC, "the ids continue as a prompt of /v1/completions as the text does")
+@requirement("N05", TOPIC, "the ids continue as a prompt of /v1/completions as the text does")
 def test_ids_are_a_prompt(gateway: Gateway) -> None:
     ids = post(gateway, "/tokenize", model=MODEL, prompt="One, two, three,").json()["tokens"]
     with gateway.client() as client:
@@ -71,14 +71,14 @@ def test_ids_are_a_prompt(gateway: Gateway) -> None:
 
 
 @pytest.mark.model
-@requirement("K06", TOPIC, "parse_special false reads the name of a special token as letters")
+@requirement("N06", TOPIC, "parse_special false reads the name of a special token as letters")
 def test_names_of_special_tokens(gateway: Gateway) -> None:
     assert len(post(gateway, "/tokenize", content="<|im_end|>").json()["tokens"]) == 1
     assert len(post(gateway, "/tokenize", content="<|im_end|>", parse_special=False).json()["tokens"]) > 1
 
 
 @pytest.mark.model
-@requirement("K07", TOPIC, "an embedding model shows its tokens too, with or without those around a text")
+@requirement("N07", TOPIC, "an embedding model shows its tokens too, with or without those around a text")
 def test_an_embedding_model(gateway: Gateway) -> None:
     found = post(gateway, "/tokenize", model=EMBEDDER, prompt="a cat", return_token_strs=True).json()
     assert found["token_strs"] == ["[CLS]", "a", "cat", "[SEP]"]
@@ -86,7 +86,7 @@ def test_an_embedding_model(gateway: Gateway) -> None:
     assert bare["tokens"] == found["tokens"][1:-1]
 
 
-@requirement("K08", TOPIC, "the call is on record with a receipt, and no token is counted as used")
+@requirement("N08", TOPIC, "the call is on record with a receipt, and no token is counted as used")
 def test_the_record(desk: Desk) -> None:
     answer = post(desk.gateway, "/tokenize", model="echo", prompt="one two")
     assert answer.json()["count"] == 2
@@ -108,7 +108,7 @@ BAD: dict[str, tuple[str, dict[str, Any], int, str | None]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-@requirement("K09", TOPIC, "what is wrong is refused in the API's form, naming the parameter")
+@requirement("N09", TOPIC, "what is wrong is refused in the API's form, naming the parameter")
 def test_what_is_refused(desk: Desk, name: str) -> None:
     path, body, status, param = BAD[name]
     answer = post(desk.gateway, path, **{"model": "echo", **body})
@@ -117,7 +117,7 @@ def test_what_is_refused(desk: Desk, name: str) -> None:
     assert param is None or answer.json()["error"]["param"] == param
 
 
-@requirement("K10", TOPIC, "null is as good as left out")
+@requirement("N10", TOPIC, "null is as good as left out")
 def test_null(desk: Desk) -> None:
     body = {"model": "echo", "prompt": "one", "return_token_strs": None, "chat_template": None, "messages": None}
     assert post(desk.gateway, "/tokenize", **body).json()["count"] == 1
