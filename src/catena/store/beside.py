@@ -16,6 +16,7 @@ MAX_JSON_BYTES = 1 << 20
 MAX_TOKENIZER_BYTES = 64 << 20
 MAX_TEMPLATE_BYTES = 1 << 20
 MAX_NAME_CHARS = 512
+MAX_COUNT = 1 << 53
 _Value = TypeVar("_Value", str, int, bool, float, list[str], dict[str, str], dict[str, msgspec.Raw])
 
 _PART = re.compile(r"-(\d{5})-of-\d{5}\.[a-z]+$")
@@ -40,6 +41,12 @@ def value(config: Mapping[str, msgspec.Raw], key: str, kind: type[_Value], defau
         return msgspec.json.decode(config[key], type=kind) if key in config else default
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return default
+
+
+def count(config: Mapping[str, msgspec.Raw], key: str) -> int:
+    """The whole number under `key`; 0 for none, a negative one, or one that nothing can have so many of."""
+    found = value(config, key, int, 0)
+    return found if 0 < found < MAX_COUNT else 0
 
 
 def template(path: Path) -> str:

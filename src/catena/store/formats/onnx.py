@@ -159,11 +159,11 @@ def describe(paths: Mapping[str, Path]) -> Facts:
         "nodes": graph.num_nodes,
     }
     if task not in ("predict", "transcribe"):
-        values["context_tokens"] = max(0, beside.value(config, "max_position_embeddings", int, 0))
+        values["context_tokens"] = beside.count(config, "max_position_embeddings")
     if task == "embed":
         hidden = next(port for port in graph.outputs if port.name == HIDDEN)
         width = hidden.shape[-1] if hidden.shape else -1
-        values["embedding_width"] = width if width > 0 else max(0, beside.value(config, "hidden_size", int, 0))
+        values["embedding_width"] = width if width > 0 else beside.count(config, "hidden_size")
         values["pooling"] = _pooling(beside.json_object(paths["pooling"])) if "pooling" in paths else ""
     return Facts(
         task=task,

@@ -126,8 +126,8 @@ def describe(paths: Mapping[str, Path]) -> Facts:
         "nodes": graph.num_layers,
     }
     if task != "predict":
-        values["context_tokens"] = max(0, beside.value(config, "max_position_embeddings", int, 0))
-        values["embedding_width"] = max(0, beside.value(config, "hidden_size", int, 0))
+        values["context_tokens"] = beside.count(config, "max_position_embeddings")
+        values["embedding_width"] = beside.count(config, "hidden_size")
     return Facts(
         task=task,
         signature=Signature(graph.inputs, graph.outputs),

@@ -168,10 +168,10 @@ def describe(paths: Mapping[str, Path]) -> Facts:
         "architecture": _architecture(config),
         "quantisation": plain_text(beside.value(quantisation, "quant_method", str, "")) or dtype,
         "parameters": sum(elements.values()),
-        "context_tokens": max(0, beside.value(text, "max_position_embeddings", int, 0)),
-        "embedding_width": max(0, beside.value(text, "hidden_size", int, 0)),
-        "layers": max(0, beside.value(text, "num_hidden_layers", int, 0)),
-        "vocabulary": max(0, beside.value(text, "vocab_size", int, 0)),
+        "context_tokens": beside.count(text, "max_position_embeddings"),
+        "embedding_width": beside.count(text, "hidden_size"),
+        "layers": beside.count(text, "num_hidden_layers"),
+        "vocabulary": beside.count(text, "vocab_size"),
         "pooling": _pooling(paths) if task == "embed" else "",
         # Such a model is made of code that came with it; nothing here runs that.
         "needs_code": "auto_map" in config,
@@ -257,8 +257,8 @@ def _adapter(config: beside.Object, num_parameters: int, dtype: str) -> Facts:
     values: dict[str, Value] = {
         "parameters": num_parameters,
         "quantisation": dtype,
-        "rank": max(0, beside.value(config, "r", int, 0)),
-        "alpha": float(max(0, beside.value(config, "lora_alpha", int, 0))),
+        "rank": beside.count(config, "r"),
+        "alpha": float(beside.count(config, "lora_alpha")),
         "title": plain_text(beside.value(config, "base_model_name_or_path", str, "")),
     }
     return Facts("adapter", values={key: value for key, value in values.items() if value})
