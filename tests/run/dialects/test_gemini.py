@@ -166,8 +166,8 @@ def test_json_choices_and_log_probabilities_are_asked_for_in_the_configuration()
         ("gemini-2.5-flash", True, {"includeThoughts": True}, ()),
         ("gemini-2.5-flash", False, {"thinkingBudget": 0}, ()),
         ("gemini-2.5-pro", False, {"thinkingBudget": 128}, ("think",)),
-        ("gemini-3.8-flash", False, {"thinkingLevel": "minimal"}, ("think",)),
-        ("gemini-3-pro-preview", False, {"thinkingLevel": "low"}, ("think",)),
+        ("gemini-3.8-flash", False, {"thinkingLevel": "MINIMAL"}, ("think",)),
+        ("gemini-3-pro-preview", False, {"thinkingLevel": "LOW"}, ("think",)),
     ],
 )
 def test_each_model_thinks_or_does_not_in_its_own_way(model: str, think: bool, wire: Any, lost: Any) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -33,10 +33,10 @@ from catena.core.messages import (
     Usage,
     message_text,
 )
-from catena.run.dialects.dialect import Outgoing, cut, impossible, lost, malformed, refusal, vectors
+from catena.run.dialects.dialect import Outgoing, cut, impossible, lost, refusal, vectors
+from catena.run.dialects.shapes import JSON, decoded
 
 NAME = "ollama"
-JSON = {"content-type": "application/json"}
 # Our words and, under `options`, Ollama's.
 OPTIONS = {
     "max_tokens": "num_predict",
@@ -50,7 +50,6 @@ OPTIONS = {
     "seed": "seed",
 }
 CARRIED = (*OPTIONS, "think")
-T = TypeVar("T")
 
 
 class FunctionWire(Struct, frozen=True):
@@ -133,7 +132,7 @@ class Ollama:
         return Outgoing("/api/embed", msgspec.json.encode(body), JSON)
 
     def embedded(self, body: bytes, request: EmbedRequest, /) -> Embedded:
-        wire = _decode(body, VectorsWire)
+        wire = decoded(NAME, body, VectorsWire)
         packed, width = vectors(NAME, wire.embeddings, len(request.inputs))
         is_told = wire.prompt_eval_count is not None
         return Embedded(
@@ -150,7 +149,7 @@ class Ollama:
         return Outgoing("/api/tags", method="GET")
 
     def listed(self, body: bytes, /) -> tuple[str, ...]:
-        return tuple(row.name for row in _decode(body, TagsWire).models)
+        return tuple(row.name for row in decoded(NAME, body, TagsWire).models)
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes, /) -> CatenaError:
         return refusal(status, headers)  # its body is one sentence, which may quote the question
@@ -167,7 +166,7 @@ class Stream:
         self._is_done = False
 
     def read(self, event: str, data: bytes, /) -> Iterator[Event]:
-        line = _decode(data, Line)
+        line = decoded(NAME, data, Line)
         if line.error is not None:
             raise NetworkError("the provider failed in the middle of the answer", hint="ask again")
         message = line.message or MessageWire(line.response, line.thinking)
@@ -267,12 +266,5 @@ def _arguments(text: str) -> dict[str, Any]:
     """Arguments as the object that Ollama takes. Raises UnsupportedError for text that is none."""
     try:
         return msgspec.json.decode(text or "{}", type=dict[str, Any])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise impossible(NAME, "arguments that are not a JSON object", "messages") from None
-
-
-def _decode(data: bytes, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except msgspec.DecodeError:
-        raise malformed(NAME, "no JSON of the expected form") from None

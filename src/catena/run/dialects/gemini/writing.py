@@ -236,7 +236,7 @@ def _thinking(think: bool | None, model: str, names: list[str]) -> dict[str, Any
         return {"includeThoughts": True}
     if _SINCE_3.search(model):
         names.append("think")
-        return {"thinkingLevel": "minimal" if "flash" in model else "low"}
+        return {"thinkingLevel": "MINIMAL" if "flash" in model else "LOW"}
     if "2.5-pro" in model:
         names.append("think")
         return {"thinkingBudget": 128}
