@@ -231,7 +231,7 @@ def read(*pieces: bytes) -> Any:
 
 
 def test_the_dialects_of_others_are_read_too() -> None:
-    """`reasoning` for `reasoning_content`; lists of parts; usage in a choice or apart; no `[DONE]`; calls unnumbered."""
+    """`reasoning` for `reasoning_content`; parts; usage in a choice or apart; no `[DONE]`; unnumbered calls."""
     assert read(chunk(delta={"reasoning": "r"}), STOP).choices[0].reasoning == "r"
     parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "t"}]}, {"type": "text", "text": "a"}]
     assert (read(chunk(delta={"content": parts}), STOP).choices[0].reasoning) == "t"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -34,14 +34,15 @@ from catena.core.messages import (
     Text,
     TokenLogprob,
     ToolCallDelta,
+    ToolChoice,
     TopLogprob,
     Usage,
     message_text,
 )
 from catena.run.dialects.dialect import Outgoing, cut, impossible, lost, malformed, refusal, vectors
+from catena.run.dialects.shapes import JSON, decoded, tolerated
 
 NAME = "openai"
-JSON = {"content-type": "application/json"}
 # Sampling as the API names it; what else a server takes are its quirks.
 STANDARD = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "logit_bias")
 FURTHER = {
@@ -60,13 +61,14 @@ MISSING = {
 THINKING = ("enable_thinking", "chat_template_kwargs", "thinking_type", "reasoning_effort", "reasoning_enabled")
 OTHER = (
     *("api_key_header", "max_completion_tokens", "no_stream_options", "no_json_schema", "no_logprobs"),
-    *("grammar", "reasoning_content"),
+    *("grammar", "reasoning_content", "auto_tool_choice", "no_message_name"),
 )
 QUIRKS = frozenset((*FURTHER, *MISSING, *THINKING, *OTHER))
 
 _REASONS: dict[str, FinishReason] = {
     "stop": "stop",
     "eos": "stop",
+    "recover_stop": "stop",
     "length": "length",
     "model_context_window_exceeded": "length",
     "tool_calls": "tool_calls",
@@ -76,7 +78,6 @@ _REASONS: dict[str, FinishReason] = {
 }
 _LIMIT = re.compile(r"maximum context length (?:is|of) (\d{1,9}) tokens")
 _NEED = re.compile(r"(?:resulted in|requested)\D{0,40}?(\d{1,9})(?: input)? tokens")
-T = TypeVar("T")
 
 
 class CallFunction(Struct, frozen=True):
@@ -220,7 +221,7 @@ class OpenAI:
         return Outgoing("/embeddings", msgspec.json.encode(body), JSON)
 
     def embedded(self, body: bytes, request: EmbedRequest, /) -> Embedded:
-        wire = _decode(body, VectorsWire)
+        wire = decoded(NAME, body, VectorsWire)
         rows = sorted(wire.data, key=lambda row: row.index)
         packed, width = vectors(NAME, [row.embedding for row in rows], len(request.inputs))
         usage = _usage(wire.usage) if wire.usage else Usage(0, 0, source="estimated")
@@ -236,7 +237,7 @@ class OpenAI:
         return Outgoing("/models", method="GET")
 
     def listed(self, body: bytes, /) -> tuple[str, ...]:
-        return tuple(row.id for row in _decode(body, ModelsWire).data)
+        return tuple(row.id for row in decoded(NAME, body, ModelsWire).data)
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes, /) -> CatenaError:
         detail = _detail(body)
@@ -303,7 +304,10 @@ class OpenAI:
 
     def _chat(self, request: ChatRequest, body: dict[str, Any], carried: set[str]) -> tuple[str, ...]:
         with_reasoning = "reasoning_content" in self.quirks
-        body["messages"] = [_message(message, with_reasoning) for message in request.messages]
+        messages, has_name = request.messages, any(message.name for message in request.messages)
+        if has_name and "no_message_name" in self.quirks:
+            messages = tuple(msgspec.structs.replace(message, name=None) for message in messages)
+        body["messages"] = [_message(message, with_reasoning) for message in messages]
         if request.sampling.logprobs is not None:
             body["logprobs"] = True
             if request.sampling.logprobs:
@@ -317,16 +321,25 @@ class OpenAI:
                 }
                 for tool in request.tools
             ]
-            choice = request.tool_choice
-            named = {"type": "function", "function": {"name": choice.name}}
-            body["tool_choice"] = named if choice.mode == "named" else choice.mode
+            self._choice(request.tool_choice, body)
             carried.add("parallel_tool_calls")
-            if not request.parallel_tool_calls:
+            if not request.parallel_tool_calls and "tools" in body:
                 body["parallel_tool_calls"] = False
         if request.think is not None and self._think(request.think, body):
             carried.add("think")
         has_reasoning = any(message.reasoning for message in request.messages)
-        return ("messages.reasoning",) if has_reasoning and not with_reasoning else ()
+        dropped = ("messages.name",) if messages is not request.messages else ()
+        return ("messages.reasoning", *dropped) if has_reasoning and not with_reasoning else dropped
+
+    def _choice(self, choice: ToolChoice, body: dict[str, Any]) -> None:
+        if "auto_tool_choice" in self.quirks:
+            if choice.mode in ("required", "named"):
+                raise impossible("service's", "a tool choice beyond auto and none", "tool_choice")
+            if choice.mode == "none":
+                del body["tools"]
+            return
+        named = {"type": "function", "function": {"name": choice.name}}
+        body["tool_choice"] = named if choice.mode == "named" else choice.mode
 
     def _think(self, think: bool, body: dict[str, Any]) -> bool:
         """Ask for reasoning or forbid it in the words of this service; whether it has any."""
@@ -361,7 +374,7 @@ class Stream:
             self._is_done = True
         if self._is_done or not data.strip():
             return
-        chunk = _decode(data, Chunk)
+        chunk = decoded(NAME, data, Chunk)
         if chunk.error is not None or event == "error":
             raise _inside(chunk.error)
         self._usage = chunk.usage or (chunk.x_groq and chunk.x_groq.usage) or self._usage
@@ -480,20 +493,10 @@ def _usage(wire: UsageWire) -> Usage:
     return Usage(wire.prompt_tokens, wire.completion_tokens or 0, cached or 0, reasoned or 0)
 
 
-def _decode(data: bytes, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except msgspec.DecodeError:
-        raise malformed(NAME, "no JSON of the expected form") from None
-
-
 def _detail(body: bytes) -> dict[str, Any]:
     """The object that describes an error: under `error`, or at the top as some servers have it."""
-    try:
-        found = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return {}
-    if not isinstance(found, dict):
+    found = tolerated(body, dict[str, Any])
+    if found is None:
         return {}
     return found["error"] if isinstance(found.get("error"), dict) else found
 
