@@ -19,6 +19,7 @@ import sys
 import tempfile
 import textwrap
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,13 @@ import lab
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
-from tests.store.hub_server import HubServer, Repo  # noqa: E402
+from tests.store.hub_server import HubServer, Repo, Request  # noqa: E402
+
+from catena.store.pull.ranged import CHUNK_BYTES, NUM_CONNECTIONS  # noqa: E402
 
 NAME = "bench/large-GGUF"
+# A pull is killed within this time after it has begun.
+KILL_S = 0.5
 # Downloads and checks the files of one repository into a folder, as a pull does before it commits them.
 FETCH = """
 import sys, time
@@ -39,7 +44,8 @@ from catena.store.pull.ranged import Download
 reference = hub.reference_of(sys.argv[1])
 started = time.perf_counter()
 with repository.opened(reference, StoreSettings()) as found:
-    download = Download(found._web, [file for _, file in found.pick.files], Path(sys.argv[2]), "", lambda refused: refused)
+    files = [file for _, file in found.pick.files]
+    download = Download(found._web, files, Path(sys.argv[2]), "", lambda refused: refused)
     fetched = download.run(lambda _: None)
     print(time.perf_counter() - started, fetched[0].digest)
     download.close()
@@ -136,11 +142,11 @@ def speed(server: HubServer, path: str, digest: str, scratch: Path, rounds: int)
         target.unlink()
 
     for number in range(rounds):
-        for work in ((fetch, copy) if number % 2 else (copy, fetch)):
+        for work in (fetch, copy) if number % 2 else (copy, fetch):
             os.sync()
             work()
     for number in range(max(1, rounds // 2)):
-        for work in ((pull, copy_durably) if number % 2 else (copy_durably, pull)):
+        for work in (pull, copy_durably) if number % 2 else (copy_durably, pull):
             os.sync()
             work()
     return {
@@ -155,74 +161,82 @@ def speed(server: HubServer, path: str, digest: str, scratch: Path, rounds: int)
     }
 
 
-def kills(server: HubServer, path: str, digest: str, scratch: Path, num_kills: int, rate_mb_s: float) -> dict[str, Any]:
-    """Kill a pull at random moments until it was killed `num_kills` times, then let it end; count what came twice."""
-    from catena.store.pull.ranged import CHUNK_BYTES
-    from tests.store.hub_server import Fault
+def sent_again(requests: list[Request]) -> int:
+    """Bytes of one file that were sent more than once."""
+    union = end = 0
+    for start, stop in sorted((request.start, request.start + request.sent) for request in requests):
+        union += max(0, stop - max(start, end))
+        end = max(end, stop)
+    return sum(request.sent for request in requests) - union
 
+
+def kills(server: HubServer, path: str, digest: str, scratch: Path, num_kills: int) -> dict[str, Any]:
+    """Kill pulls at random moments, `num_kills` times while they were at work; count what the server sends again.
+
+    What the next pull is sent that was sent before is the cost of the kill before it. A pull that ends is compared with
+    the digest and begun anew in an empty store, until all kills are done; one that has all its bytes may end.
+    """
     rng = random.Random(20261124)
-    size = server.repos[NAME].size(path)
-    server.fault = lambda request: Fault(rate_bytes_s=rate_mb_s * 1e6 / 4) if request.path else None
-    server.seen.clear()
     home = scratch / "home"
     home.mkdir()
-    killed, twice, worst, passes, in_time = 0, 0, 0, 0, 0
-    while killed < num_kills:
-        # A pull that would have ended is begun again in a new home.
+    costs, num_whole, num_flowing, before, was_killed = list[int](), 0, 0, 0, False
+    server.seen.clear()
+    while len(costs) < num_kills:
         process = run(PULL, f"hf:{NAME}", str(home), url=server.url)
         assert process.stdout is not None
         process.stdout.readline()
-        time.sleep(rng.random() * size / (rate_mb_s * 1e6) / 8)
-        in_time += process.poll() is None
-        process.send_signal(signal.SIGKILL)
-        said, _ = process.communicate()
-        killed += 1
+        is_whole = sum(each.sent for each in server.of(path)) >= server.repos[NAME].size(path)
+        is_spared = is_whole or len(costs) + was_killed == num_kills
+        if not is_spared:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(rng.random() * KILL_S)
+        is_killed = not is_spared and process.poll() is None
+        if is_killed:
+            process.send_signal(signal.SIGKILL)
+        said, _ = process.communicate(timeout=600)
+        time.sleep(0.05)  # until the server has seen its connections break
+        requests = server.of(path)
+        if was_killed:
+            costs.append(sent_again(requests) - before)
+        num_flowing += is_killed and any(each.sent < each.end - each.start for each in requests[-NUM_CONNECTIONS:])
+        before, was_killed = sent_again(requests), is_killed
         if said.strip():
             assert said.strip() == digest, said
-            passes += 1
-            worst = max(worst, server.sent_twice(path))
-            twice += server.sent_twice(path)
+            num_whole, before = num_whole + 1, 0
             server.seen.clear()
             shutil.rmtree(home)
             home.mkdir()
-    said, _ = run(PULL, f"hf:{NAME}", str(home), url=server.url).communicate(timeout=600)
-    assert said.split()[-1] == digest, said
-    time.sleep(0.2)
-    twice += server.sent_twice(path)
     return {
-        "size_mb": round(size / 1e6, 1),
-        "rate_mb_s": rate_mb_s,
-        "kills": killed,
-        "kills_before_the_end": in_time,
-        "whole_pulls": passes + 1,
-        "digest_right": True,
+        "size_mb": round(server.repos[NAME].size(path) / 1e6, 1),
+        "kills": len(costs),
+        "kills_while_bytes_came": num_flowing,
+        "whole_pulls_all_digests_right": num_whole,
         "chunk_mb": round(CHUNK_BYTES / 1e6, 1),
-        "fetched_twice_mb": round(twice / 1e6, 1),
-        "fetched_twice_per_kill_mb": round(twice / 1e6 / max(1, in_time), 2),
-        "bound_per_kill_holds": twice <= in_time * CHUNK_BYTES,
+        "sent_again_for_a_kill_mb": {
+            "median": round(statistics.median(costs) / 1e6, 2),
+            "worst": round(max(costs) / 1e6, 2),
+        },
+        "at_most_one_chunk_for_each_kill": max(costs) <= CHUNK_BYTES,
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=1_000_000_000, help="bytes of the file whose download is timed")
+    parser.add_argument("--size", type=int, default=1_000_000_000, help="bytes of the file")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--kill-size", type=int, default=256_000_000, help="bytes of the file that pulls are killed at")
-    parser.add_argument("--folder", type=Path, default=None, help="where to write; default: the system's for such files")
+    parser.add_argument("--folder", type=Path, default=None, help="where to write")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="catena-bench-", dir=options.folder) as name:
         scratch = Path(name)
-        results: dict[str, Any] = {}
-        for what, size in (("speed", options.size), ("kills", options.kill_size)):
-            path = scratch / "served.gguf"
-            digest = write_model(path, size)
-            repo = Repo({"served.gguf": path}, stated={"served.gguf": digest.removeprefix("sha256:")})
-            with HubServer(**{NAME: repo}) as server:
-                if what == "speed":
-                    results[what] = speed(server, "served.gguf", digest, scratch, options.rounds)
-                else:
-                    results[what] = kills(server, "served.gguf", digest, scratch, options.kills, 200.0)
+        path = scratch / "served.gguf"
+        digest = write_model(path, options.size)
+        repo = Repo({path.name: path}, stated={path.name: digest.removeprefix("sha256:")})
+        with HubServer(**{NAME: repo}) as server:
+            results = {
+                "speed": speed(server, path.name, digest, scratch, options.rounds),
+                "kills": kills(server, path.name, digest, scratch, options.kills),
+            }
         lab.save("pull", results)
 
 
