@@ -39,7 +39,6 @@ def main() -> None:
         {
             "bent_models": sum(tally.outcomes.values()),
             "outcomes": dict(sorted(tally.outcomes.items())),
-            "other_errors": 0,
             "slowest_ms": round(tally.slowest_s * 1e3, 1),
             "limit_mb": LIMIT_BYTES >> 20,
             "resident_growth_mb": round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb) / 1024, 1),

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
+from tests import graphs
 from tests.conftest import catena
 from tests.weights import write_gguf
 
@@ -56,3 +61,25 @@ def test_a_file_that_no_engine_can_run_is_kept_and_each_reason_is_given(home: Pa
     assert told["call"] is None and all(told["engines"].values())
     assert "catena rm" in done.stderr
     assert "odd" in catena(home, "models").stdout
+
+
+def test_a_file_is_served_at_once_and_the_line_that_is_printed_reaches_it(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").write_bytes(graphs.mlp())
+    words = ["serve-model", str(tmp_path / "net.onnx"), "--name", "net", "--up", "--port", "0"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "catena", *words],
+        env={**os.environ, "CATENA_HOME": str(home)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        lines = [process.stdout.readline()]
+        while lines[-1] and not lines[-1].startswith("curl "):
+            lines.append(process.stdout.readline())
+        with urllib.request.urlopen(lines[-1].split()[1], timeout=30) as answer:
+            assert json.loads(answer.read())["name"] == "net"
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+    assert any(line.startswith("ready http://127.0.0.1:") for line in lines)

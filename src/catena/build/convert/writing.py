@@ -26,7 +26,7 @@ FORMS = ("Q8_0", "F16", "BF16", "F32", "Q5_1", "Q5_0", "Q4_1", "Q4_0")
 _FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "BF16": 32}
 # Relative error (root of mean square) of rounding normal weights to each form stays well below these.
 _LIMITS = {"F32": 1e-6, "F16": 1e-3, "BF16": 5e-3, "Q8_0": 0.02, "Q5_1": 0.1, "Q5_0": 0.1, "Q4_1": 0.2, "Q4_0": 0.2}
-# Tables of tokens lose most by few bits, so they are kept at 8 (perplexity: docs/guides/models.md).
+# Tables of tokens are kept at 8 bits: llama.cpp spares them in its mixtures too (src/llama-quant.cpp).
 _TABLES = frozenset({"token_embd.weight", "output.weight"})
 
 

@@ -41,7 +41,8 @@ def command(path: str, name: str, up: bool, port: int | None, as_json: bool) -> 
         model = store.resolve(name)
     reasons = engines(model)
     is_able = None in reasons.values()
-    line = call(model, port)
+    settings = config.load(config.home()).settings.reach
+    line = call(model, f"http://{settings.host}:{settings.port if port is None else port}")
     if as_json:
         click.echo(msgspec.json.encode({"row": pulled.row, "engines": reasons, "call": line if is_able else None}))
     else:
@@ -50,12 +51,12 @@ def command(path: str, name: str, up: bool, port: int | None, as_json: bool) -> 
             click.echo(f"  {engine:<12}{'can run it' if reason is None else reason}")
     if not is_able:
         raise UnsupportedError(f"no engine here can run {name}", hint="it is stored; `catena rm` takes it away again")
-    if not as_json:
-        click.echo(line)
     if up:
         logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
         flags: dict[str, Any] = {} if port is None else {"reach.port": port}
-        serving.run(flags=flags, ready=lambda url: click.echo(f"ready {url}"))
+        serving.run(flags=flags, ready=lambda running: click.echo(f"ready {running.url}\n{call(model, running.url)}"))
+    elif not as_json:
+        click.echo(line)
 
 
 def engines(model: StoredModel) -> dict[str, str | None]:
@@ -69,10 +70,8 @@ def engines(model: StoredModel) -> dict[str, str | None]:
     return found
 
 
-def call(model: StoredModel, port: int | None) -> str:
+def call(model: StoredModel, url: str) -> str:
     """A command that asks the model one question where a gateway runs; for one that predicts, what it takes."""
-    settings = config.load(config.home()).settings.reach
-    url = f"http://{settings.host}:{port or settings.port}"
     path, body = CALLS.get(model.manifest.task, (f"/v2/models/{model.name}", ""))
     asked = f" -H 'content-type: application/json' -d '{body.replace('NAME', model.name)}'" if body else ""
     return f"curl {url}{path}{asked}"
