@@ -26,6 +26,7 @@ docs: .venv/.ready-dev
 	$(VENV)/python -m tests.rules.tree
 	$(VENV)/python -m tests.clients.reference
 	$(VENV)/python -m tests.matrix.page
+	$(VENV)/python -m tests.run.dialects.page
 
 .venv/.ready: requirements.txt pyproject.toml
 	sh setup/environment.sh $@ requirements.txt

@@ -117,7 +117,7 @@ class Ollama:
         else:
             path = "/api/chat"
             body |= _chat(request)
-        return Outgoing(path, msgspec.json.encode(body), JSON, lost=lost(request, CARRIED))
+        return Outgoing(path, msgspec.json.encode(body), JSON, lost=(*lost(request, CARRIED), *_nameless(request)))
 
     def incoming(self, request: GenerateRequest, /) -> Stream:
         return Stream()
@@ -215,6 +215,12 @@ def _format(output: OutputFormat) -> Any:
             return output.schema
         case "grammar":
             raise impossible(NAME, "a grammar", "response_format")
+
+
+def _nameless(request: GenerateRequest) -> tuple[str, ...]:
+    """The names of speakers, which have no place; those of tools do."""
+    turns = request.messages if isinstance(request, ChatRequest) else ()
+    return ("messages.name",) if any(turn.name and turn.role != "tool" for turn in turns) else ()
 
 
 def _completion(request: CompletionRequest) -> dict[str, Any]:

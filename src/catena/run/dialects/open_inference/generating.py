@@ -78,6 +78,8 @@ def _only_text(request: ChatRequest, names: list[str]) -> str:
     if not all(isinstance(part, Text) for part in parts):
         raise impossible(NAME, "images or sounds", "messages")
     names.append("messages.role")
+    if request.messages[0].name:
+        names.append("messages.name")
     return "".join(part.text for part in parts if isinstance(part, Text))
 
 
