@@ -16,6 +16,7 @@ SUMMARIES = {
     "up": "Serve models on this machine until interrupted.",
     "ask": "Ask one question and print the answer.",
     "chat": "Talk with a model in the terminal.",
+    "batch": "Ask many questions of a file, behind whoever else asks.",
     "transcribe": "Write down the speech of an audio file.",
     "pull": "Fetch a model, verify it and store it.",
     "serve_model": "Register a model file, and say what can serve it.",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import http.client
 import ipaddress
+import itertools
 import os
 import secrets
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -34,6 +35,7 @@ from catena.core.errors import (
 
 ADDRESS_FILE = "gateway.json"
 JSON = "application/json"
+PIECE_BYTES = 1 << 20
 # By the code in the body; where a protocol has a name of its own for it, by the status.
 _KINDS: Mapping[str, type[CatenaError]] = {
     kind.code: kind
@@ -126,6 +128,41 @@ def post_form(url: str, path: str, form: Form, *, key: str | None = None, timeou
     return _ask(url, "POST", path, body, key, timeout_s, kind)
 
 
+def post_file(
+    url: str, path: str, fields: Mapping[str, str], file: Path, *, key: str | None = None, timeout_s: float = 600.0
+) -> Response:
+    """POST a form with `fields` and the content of `file`, read as it is sent. Raises as `get` does, and OSError."""
+    frame, kind = Form(fields, file.name, b"").encoded()
+    cut = frame.rindex(b"\r\n--")
+    with file.open("rb") as source:
+        size = os.fstat(source.fileno()).st_size
+        pieces = itertools.chain([frame[:cut]], iter(lambda: source.read(PIECE_BYTES), b""), [frame[cut:]])
+        return _ask(url, "POST", path, pieces, key, timeout_s, kind, len(frame) + size)
+
+
+def fetch(url: str, path: str, *, key: str | None = None, timeout_s: float = 60.0) -> Generator[bytes]:
+    """GET `path` and yield what comes, piece by piece. Raises as `get` does; NetworkError when it breaks off."""
+    connection = connect(url, timeout_s)
+    try:
+        connection.request("GET", path, headers=_headers(key, None))
+        answer = connection.getresponse()
+        lower = {name.lower(): value for name, value in answer.getheaders()}
+        if answer.status >= 400:
+            raise _error(Response(answer.status, lower, _decode(lower, answer.read())))
+        left = int(lower["content-length"])
+        while left > 0 and (piece := answer.read(min(left, PIECE_BYTES))):
+            left -= len(piece)
+            yield piece
+        if left:
+            raise NetworkError("the answer was cut before its end", hint="ask again")
+    except TimeoutError:
+        raise ExpiredError(f"the gateway at {url} fell silent for {timeout_s:.0f} s") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise NetworkError(f"the gateway at {url} broke off: {error}", hint="start it with `catena up`") from None
+    finally:
+        connection.close()
+
+
 def stream(
     url: str, path: str, body: Any, *, key: str | None = None, timeout_s: float = 600.0
 ) -> Generator[Response | str | Any]:
@@ -173,11 +210,21 @@ def _event(data: bytes, headers: dict[str, str]) -> Any:
 
 
 def _ask(
-    url: str, method: str, path: str, body: bytes | None, key: str | None, timeout_s: float, kind: str = JSON
+    url: str,
+    method: str,
+    path: str,
+    body: bytes | Iterable[bytes] | None,
+    key: str | None,
+    timeout_s: float,
+    kind: str = JSON,
+    size: int | None = None,
 ) -> Response:
+    headers = _headers(key, None if body is None else kind)
+    if size is not None:
+        headers["content-length"] = str(size)
     connection = connect(url, timeout_s)
     try:
-        connection.request(method, path, body, _headers(key, None if body is None else kind))
+        connection.request(method, path, body, headers)
         answer = connection.getresponse()
         raw = answer.read()
     except TimeoutError:
