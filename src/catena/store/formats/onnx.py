@@ -146,7 +146,8 @@ def describe(paths: Mapping[str, Path]) -> Facts:
         raise FormatError("there are more files of weights than this ONNX model names")
     config = beside.json_object(paths["config"]) if "config" in paths else {}
     decoder = read(paths["decoder"]) if "decoder" in paths else None
-    task = _task(graph) if decoder is None else _speech_task(graph, decoder)
+    labels = beside.value(config, "id2label", dict[str, str], {})
+    task = _task(graph, len(labels)) if decoder is None else _speech_task(graph, decoder)
     if task != "predict" and "tokenizer" not in paths:
         raise FormatError("this ONNX model reads or writes text, but no tokenizer.json lies beside it")
     if "tokenizer" in paths:
@@ -209,7 +210,8 @@ def _stated_units(path: Path) -> dict[str, str]:
             ) from None
 
 
-def _task(graph: Graph) -> Task:
+def _task(graph: Graph, num_labels: int) -> Task:
+    """What the ports are for; `num_labels` have a name in config.json, so tokens can be labelled by them."""
     inputs, outputs = {port.name for port in graph.inputs}, {port.name: port for port in graph.outputs}
     if "input_ids" not in inputs or not inputs <= TEXT_INPUTS:
         return "predict"
@@ -218,6 +220,8 @@ def _task(graph: Graph) -> Task:
     logits = outputs.get("logits")
     if logits is not None and len(logits.shape) == 2:
         return "rerank" if logits.shape[1] == 1 else "classify"
+    if logits is not None and len(logits.shape) == 3 and num_labels and logits.shape[2] in (-1, num_labels):
+        return "classify"
     return "predict"
 
 

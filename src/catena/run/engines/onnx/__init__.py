@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: text embeddings, reranking, speech to text, and any model that predicts."""
+"""ONNX Runtime on the CPU: text embeddings, reranking, labels of texts, speech to text, and any model that predicts."""
 
 from catena.run.engines.onnx.engine import Engine
 

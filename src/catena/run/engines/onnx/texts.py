@@ -22,6 +22,7 @@ BATCH_ROWS, BATCH_TOKENS = 32, 4096
 DEFAULT_CONTEXT_TOKENS = 512
 # Weights, their prepacked copy, and the arena of one batch; measured as growth of resident memory.
 MEMORY_FACTOR = 4
+MEMORY_BYTES = 8 << 20  # what a session of even the smallest model takes
 
 
 class Row(NamedTuple):

@@ -3,6 +3,7 @@
 from catena.reach.gateway.protocols.openai import (
     batches,
     chat,
+    classify,
     completions,
     embeddings,
     files,
@@ -22,6 +23,7 @@ routes = (
     Route("POST", "/v1/completions", completions.complete, "ask", OPENAI),
     Route("POST", "/v1/embeddings", embeddings.embed, "ask", OPENAI),
     *(Route("POST", path, rerank.rerank, "ask", OPENAI) for path in ("/v1/rerank", "/v2/rerank", "/rerank")),
+    *(Route("POST", path, classify.classify, "ask", OPENAI) for path in ("/v1/classify", "/classify")),
     Route("POST", "/v1/audio/transcriptions", transcriptions.transcribe, "ask", OPENAI),
     Route("POST", "/v1/audio/translations", transcriptions.translate, "ask", OPENAI),
     *responses.routes,

@@ -104,6 +104,14 @@ RERANK: Mapping[str, Field] = {
     "user": _ignored("the caller is known by its API key", ""),
 }
 
+CLASSIFY: Mapping[str, Field] = {
+    "model": _honoured("name, alias or manifest digest"),
+    "input": _honoured("a text, or up to 2048 texts; one that is too long is an error"),
+    "truncate_prompt_tokens": _refused("a text is classified whole or not at all", -1),
+    "priority": _ignored("there is one tier", 0),
+    "user": _ignored("the caller is known by its API key", ""),
+}
+
 TRANSCRIPTION: dict[str, Field] = {
     "file": _honoured("WAV, FLAC, MP3 or Ogg Vorbis, up to 25 MiB and 4 hours"),
     "model": _honoured("name, alias or manifest digest"),
@@ -180,5 +188,6 @@ TABLES: Mapping[str, Mapping[str, Field]] = {
     "POST /tokenize as llama.cpp's server has it": TOKENISE_LLAMA,
     "POST /detokenize": DETOKENISE,
     "POST /v1/rerank": RERANK,
+    "POST /v1/classify": CLASSIFY,
     "POST /v1/audio/transcriptions": TRANSCRIPTION,
 }
