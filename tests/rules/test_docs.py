@@ -17,7 +17,7 @@ ROOMS = ("core", "watch", "store", "run", "reach", "console", "cli", "house")
 SECTIONS = ("Question", "Decision", "Not chosen", "Consequences")
 _FENCE = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
-_VERB = re.compile(r"(?:^|`|/)catena ([a-z]+)", re.MULTILINE)
+_VERB = re.compile(r"(?:^|`|/)catena ([a-z]+(?:-[a-z]+)*)", re.MULTILINE)
 
 
 def documents(root: Path = ROOT) -> dict[str, str]:
@@ -61,7 +61,7 @@ def dead_links(root: Path = ROOT) -> list[str]:
 
 def unknown_verbs(text: str) -> set[str]:
     """Verbs that `text` tells the reader to type and that do not exist."""
-    return set(_VERB.findall(text)) - set(registry.names("verbs"))
+    return set(_VERB.findall(text)) - {name.replace("_", "-") for name in registry.names("verbs")}
 
 
 def unlisted_decisions(folder: Path) -> set[str]:
