@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from catena.core import config
 from catena.core.errors import ConfigError, MissingExtraError, ProviderError
 from catena.core.settings import ProviderSettings
 from catena.reach.cloud.cloud import Cloud
 from catena.reach.cloud.configured import End, configured
 from catena.reach.cloud.services import services
 from catena.run.dialects.dialect import Adaptable
+from catena.run.dialects.openai import QUIRKS
 
 GOOD: dict[str, Any] = {"name": "far", "kind": "openai", "base_url": "https://api.example/v1"}
 
@@ -167,3 +169,33 @@ async def test_a_dialect_from_outside_is_one_file_and_an_entry_point(
         assert made.asked[0].headers["x-whisper"] == "quiet"
     finally:
         sys.modules.pop("whispering", None)
+
+
+GUIDE = (Path(__file__).parents[3] / "docs" / "guides" / "providers.md").read_text()
+
+
+def test_the_settings_of_the_guide_are_good_ones(tmp_path: Path) -> None:
+    (tmp_path / "catena.toml").write_text(GUIDE.partition("```toml\n")[2].partition("```")[0])
+    found = configured(config.load(tmp_path, environ={}).settings.reach.providers, {})
+    assert [(one.name, one.kind, one.host) for one in found.values()] == [
+        ("deepseek", "openai", "api.deepseek.com"),
+        ("gpu", "openai", "gpu.example.org:8000"),
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(services()))
+def test_the_guide_lists_every_service_as_the_table_has_it(name: str) -> None:
+    service = services()[name]
+    quirks = ", ".join(f"`{quirk}`" for quirk in service.quirks) or "—"
+    address = f"`{service.base_url}`" if service.base_url else "yours"
+    key = f"`{service.key_env}`" if service.key_env else "none"
+    row = f"| `{name}` | [{service.title}]({service.source}) | {service.kind} | {address} | {key} | {quirks} |"
+    assert row in GUIDE
+    assert not service.note or f"- `{name}`: {service.note}." in " ".join(GUIDE.split())
+
+
+def test_the_guide_explains_every_quirk_and_setting() -> None:
+    for quirk in QUIRKS:
+        assert f"`{quirk}`" in GUIDE or (quirk.startswith("no_") and "`no_…`" in GUIDE), quirk
+    for name in ProviderSettings.__struct_fields__:
+        assert f"`{name}`" in GUIDE, name

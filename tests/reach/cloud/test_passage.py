@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from tests.providers.answers import Answer
 from tests.reach.cloud.conftest import KEY, Make, asking
 
+import catena
 from catena.core.errors import AuditError, NotFoundError, RefusedError, UnsupportedError
 from catena.core.messages import Decision, EmbedRequest, RerankRequest, collect
 from catena.reach.cloud.passage import Passage, remote_model
@@ -183,3 +186,14 @@ async def test_tokens_that_a_provider_does_not_tell_are_estimated_and_say_so(mak
     assert reply.usage is not None and reply.usage.source == "estimated"
     assert (reply.usage.prompt_tokens, reply.usage.completion_tokens) == (2, 3)
     assert place.log.closed.cost is None, "no bill is made up"
+
+
+def test_only_the_router_makes_passages_and_opens_records() -> None:
+    source = Path(catena.__file__).parent
+    for call in ("Passage(", "Ticket.open("):
+        users = {
+            path.relative_to(source).as_posix()
+            for path in source.rglob("*.py")
+            if call in path.read_text() and f"class {call}" not in path.read_text()
+        }
+        assert users == {"reach/router.py"}, call
