@@ -101,6 +101,8 @@ class HubServer:
         self.redirects = True
         self.redirect_to = ""  # another place than the content host
         self.expires = False  # addresses at the content host hold for one request
+        self.line_bytes_s = 0.0  # what all connections together may send, 0: as much as they can
+        self._free_s = 0.0
         self._used: set[str] = set()
         self._lock = threading.Lock()
         self._hub = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -348,9 +350,21 @@ class HubServer:
         offset = request.start
         with path.open("rb") as file:
             while offset < end:
-                count = os.sendfile(connection.fileno(), file.fileno(), offset, end - offset)
+                share = end - offset
+                if self.line_bytes_s:
+                    share = min(share, 1 << 18)
+                    self._queue(share)
+                count = os.sendfile(connection.fileno(), file.fileno(), offset, share)
                 offset += count
                 request.sent += count
+
+    def _queue(self, num_bytes: int) -> None:
+        """Wait until the line is free for so many bytes."""
+        with self._lock:
+            now_s = time.monotonic()
+            begin_s = max(now_s, self._free_s)
+            self._free_s = begin_s + num_bytes / self.line_bytes_s
+        time.sleep(max(0.0, begin_s - now_s))
 
     def _send_bytes(
         self, connection: socket.socket, request: Request, content: bytes | Path, end: int, fault: Fault
