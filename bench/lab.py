@@ -56,12 +56,13 @@ def median(values: Sequence[float]) -> float:
 
 
 class Gateway(NamedTuple):
-    """A running `catena up` of a bench."""
+    """A running `catena up` of a bench; `calls` is where it takes gRPC, if it does."""
 
     url: str
     process: subprocess.Popen[str]
     home: Path
     ready_s: float
+    calls: str = ""
 
 
 @contextmanager
@@ -78,7 +79,8 @@ def gateway(*flags: str, home: Path | None = None, environ: dict[str, str] | Non
             line = process.stdout.readline() if process.stdout else ""
             if not line.startswith("ready "):
                 raise SystemExit(f"the gateway did not start: {line!r}")
-            yield Gateway(line.split()[1], process, folder, time.perf_counter() - start)
+            ready_s, calls = time.perf_counter() - start, line.partition(" grpc ")[2].strip()
+            yield Gateway(line.split()[1], process, folder, ready_s, calls)
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)

@@ -1,9 +1,10 @@
-"""Predictions per second and their 99th percentile over V2 REST, beside the MLServer and KServe Python servers.
+"""Predictions per second and their 99th percentile over V2, REST and gRPC, beside the MLServer and KServe servers.
 
 All serve one small ONNX network on one thread of onnxruntime and are asked in turn, round by round, by one lean client
-with the same JSON; ratios are taken round by round. The peers are installed by pip into environments of their own under
-the temporary folder; one that cannot be installed is left out, and why is printed. Catena also records every request:
-two group commits before its answer. Its binary data and onnxruntime alone are measured beside it.
+with the same JSON, or the same message with raw contents; ratios are taken round by round. The peers are installed by
+pip into environments of their own under the temporary folder; one that cannot be installed is left out, and why is
+printed. Catena also records every request: two group commits before its answer. Its binary data and onnxruntime alone
+are measured beside it.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import calls
 import lab
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -61,9 +63,17 @@ def environment(peer: str) -> Path | None:
     return python
 
 
+class Server(NamedTuple):
+    """Where a server is asked: by REST, and by gRPC."""
+
+    url: str
+    calls: str
+
+
 @contextmanager
-def started(command: list[Any], url: str, **variables: str) -> Iterator[str]:
-    """A server, until the block ends; its address once it says that it is ready."""
+def started(command: list[Any], port: int, calls_port: int, **variables: str) -> Iterator[Server]:
+    """A server, until the block ends; its addresses once it says that it is ready."""
+    url = f"http://127.0.0.1:{port}"
     process = subprocess.Popen(
         command, env={**os.environ, **variables}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -77,7 +87,7 @@ def started(command: list[Any], url: str, **variables: str) -> Iterator[str]:
                 if process.poll() is not None or time.monotonic() > end:
                     raise SystemExit(f"{command[1]} did not start") from error
                 time.sleep(0.1)
-        yield url
+        yield Server(url, f"127.0.0.1:{calls_port}")
     finally:
         process.terminate()
         try:
@@ -88,20 +98,20 @@ def started(command: list[Any], url: str, **variables: str) -> Iterator[str]:
 
 
 def mlserver(model: Path, folder: Path, python: Path) -> Any:
-    port = free_port()
-    ports = {"http_port": port, "grpc_port": free_port(), "metrics_port": free_port()}
+    port, calls_port = free_port(), free_port()
+    ports = {"http_port": port, "grpc_port": calls_port, "metrics_port": free_port()}
     place = folder / "mlserver"
     place.mkdir()
     (place / "settings.json").write_text(json.dumps({"host": "127.0.0.1", "parallel_workers": 0, **ports}))
     settings = {"name": "net", "implementation": "mlserver_model.OnnxModel", "parameters": {"uri": str(model)}}
     (place / "model-settings.json").write_text(json.dumps(settings))
     command = [python, "-c", "from mlserver.cli import main; main()", "start", str(place)]
-    return started(command, f"http://127.0.0.1:{port}", PYTHONPATH=str(PEERS))
+    return started(command, port, calls_port, PYTHONPATH=str(PEERS))
 
 
 def kserve(model: Path, folder: Path, python: Path) -> Any:
-    port = free_port()
-    return started([python, str(PEERS / "kserve_server.py"), str(model), str(port)], f"http://127.0.0.1:{port}")
+    ports = free_port(), free_port()
+    return started([python, str(PEERS / "kserve_server.py"), str(model), *map(str, ports)], *ports)
 
 
 def question(values: list[float], *, is_binary: bool) -> tuple[bytes, str]:
@@ -140,14 +150,30 @@ async def caller(url: str, seed: int, *, is_binary: bool, until_s: float, took_s
     writer.close()
 
 
-def measure(url: str, num_clients: int, seconds: float, *, is_binary: bool = False) -> dict[str, float]:
-    """Requests per second, median and 99th percentile in milliseconds."""
+async def remote_caller(address: str, seed: int, *, until_s: float, took_s: list[float]) -> None:
+    """The same over gRPC."""
+    client = await calls.Client.open(address)
+    rng = random.Random(seed)
+    message = calls.question("net", [rng.gauss(0, 1) for _ in range(FEATURES)])
+    while time.perf_counter() < until_s:
+        began_s = time.perf_counter()
+        await client.ask(message)
+        took_s.append(time.perf_counter() - began_s)
+    client.close()
+
+
+def measure(server: Server, form: str, num_clients: int, seconds: float) -> dict[str, float]:
+    """Requests per second, median and 99th percentile in milliseconds. `form` is json, binary, or grpc."""
     took_s: list[float] = []
+
+    def job(seed: int, until_s: float) -> Coroutine[Any, Any, None]:
+        if form == "grpc":
+            return remote_caller(server.calls, seed, until_s=until_s, took_s=took_s)
+        return caller(server.url, seed, is_binary=form == "binary", until_s=until_s, took_s=took_s)
 
     async def run() -> None:
         until_s = time.perf_counter() + seconds
-        jobs = [caller(url, seed, is_binary=is_binary, until_s=until_s, took_s=took_s) for seed in range(num_clients)]
-        await asyncio.gather(*jobs)
+        await asyncio.gather(*[job(seed, until_s) for seed in range(num_clients)])
 
     began_s = time.perf_counter()
     asyncio.run(run())
@@ -201,23 +227,49 @@ def main() -> None:
         pull = [*lab.CATENA, "pull", str(model)]
         subprocess.run(pull, env={**os.environ, "CATENA_HOME": str(home)}, check=True, stdout=subprocess.DEVNULL)
         environ = {"CATENA__RUN__THREADS": "1"}
-        urls = {"catena": stack.enter_context(lab.gateway(home=home, environ=environ)).url}
+        ours = stack.enter_context(lab.gateway("--grpc-port", "0", home=home, environ=environ))
+        servers = {"catena": Server(ours.url, ours.calls)}
         for peer, serve in (("mlserver", mlserver), ("kserve", kserve)):
             if (python := environment(peer)) is not None:
-                urls[peer] = stack.enter_context(serve(model, folder, python))
-        for url in urls.values():
-            measure(url, 4, 1.0)
+                servers[peer] = stack.enter_context(serve(model, folder, python))
+        for server in servers.values():
+            for form in ("json", "grpc"):
+                measure(server, form, 4, 1.0)
         for _ in range(options.rounds):
             found: dict[str, Any] = {"onnxruntime_per_s": alone(model, options.seconds)}
             for num_clients in CLIENTS:
-                for name, url in urls.items():
-                    found[f"{name}_{num_clients}"] = measure(url, num_clients, options.seconds)
+                for name, server in servers.items():
+                    found[f"{name}_{num_clients}"] = measure(server, "json", num_clients, options.seconds)
                 found[f"catena_binary_{num_clients}"] = measure(
-                    urls["catena"], num_clients, options.seconds, is_binary=True
+                    servers["catena"], "binary", num_clients, options.seconds
                 )
+                for name, server in servers.items():
+                    found[f"{name}_grpc_{num_clients}"] = measure(server, "grpc", num_clients, options.seconds)
             rounds.append(found)
         difference_max = difference(model)
-    save(rounds, [name for name in urls if name != "catena"], options.seconds, difference_max)
+    save(rounds, [name for name in servers if name != "catena"], options.seconds, difference_max)
+
+
+def row(rounds: list[dict[str, Any]], peers: list[str], form: str, count: int) -> dict[str, Any]:
+    """What is told of one form and number of clients. Ratios are medians of those of the rounds."""
+    ours = f"catena{form}_{count}"
+    names = {"catena": ours} | {peer: f"{peer}{form}_{count}" for peer in peers}
+    if not form:
+        names["catena_binary"] = f"catena_binary_{count}"
+    found: dict[str, Any] = {
+        name: {key: lab.median([one[place][key] for one in rounds]) for key in ("per_s", "p50_ms", "p99_ms")}
+        for name, place in names.items()
+    }
+    if peers:
+        theirs = [names[peer] for peer in peers]
+        found["times_the_better_peer"] = lab.median(
+            [one[ours]["per_s"] / max(one[name]["per_s"] for name in theirs) for one in rounds]
+        )
+        found["p99_of_the_better_peer"] = lab.median(
+            [one[ours]["p99_ms"] / min(one[name]["p99_ms"] for name in theirs) for one in rounds]
+        )
+    found["of_onnxruntime_alone"] = lab.median([one[ours]["per_s"] / one["onnxruntime_per_s"] for one in rounds])
+    return found
 
 
 def save(rounds: list[dict[str, Any]], peers: list[str], seconds: float, difference_max: float) -> None:
@@ -230,31 +282,8 @@ def save(rounds: list[dict[str, Any]], peers: list[str], seconds: float, differe
         "onnxruntime_per_s": lab.median([one["onnxruntime_per_s"] for one in rounds]),
     }
     for count in CLIENTS:
-        names = ["catena", "catena_binary", *peers]
-        row = {
-            name: {
-                key: lab.median([one[f"{name}_{count}"][key] for one in rounds])
-                for key in ("per_s", "p50_ms", "p99_ms")
-            }
-            for name in names
-        }
-        if peers:
-            row["times_the_better_peer"] = lab.median(
-                [
-                    one[f"catena_{count}"]["per_s"] / max(one[f"{peer}_{count}"]["per_s"] for peer in peers)
-                    for one in rounds
-                ]
-            )
-            row["p99_of_the_better_peer"] = lab.median(
-                [
-                    one[f"catena_{count}"]["p99_ms"] / min(one[f"{peer}_{count}"]["p99_ms"] for peer in peers)
-                    for one in rounds
-                ]
-            )
-        row["of_onnxruntime_alone"] = lab.median(
-            [one[f"catena_{count}"]["per_s"] / one["onnxruntime_per_s"] for one in rounds]
-        )
-        result[f"clients_{count}"] = row
+        for form in ("", "_grpc"):
+            result[f"clients_{count}{form}"] = row(rounds, peers, form, count)
     lab.save("predict", result)
 
 

@@ -1,6 +1,6 @@
 """The model of bench/predict.py in a KServe Python server: onnxruntime behind its classes. Runs in KServe's own venv.
 
-Usage: python kserve_server.py MODEL.onnx PORT
+Usage: python kserve_server.py MODEL.onnx PORT GRPC_PORT
 """
 
 from __future__ import annotations
@@ -36,4 +36,5 @@ class OnnxModel(Model):
 
 
 if __name__ == "__main__":
-    ModelServer(http_port=int(sys.argv[2]), enable_grpc=False, workers=1).start([OnnxModel("net", sys.argv[1])])
+    http_port, grpc_port = int(sys.argv[2]), int(sys.argv[3])
+    ModelServer(http_port=http_port, grpc_port=grpc_port, workers=1).start([OnnxModel("net", sys.argv[1])])

@@ -104,22 +104,24 @@ async def until_gone(exchange: Exchange) -> AsyncGenerator[TaskGroup]:
 async def unless_gone(exchange: Exchange, work: Coroutine[Any, Any, T]) -> T:
     """What `work` gives; when the client goes away it is cancelled, and CancelledError raised.
 
-    For one piece of work this is `until_gone` without the cost of a task group.
+    For one piece of work this is `until_gone` without the cost of a task group; on a wire of ours without that of a
+    task or a scope, for there the whole request is cancelled.
     """
-    with anyio.CancelScope() as scope:
+    wire, limit = exchange.wire, exchange.limit
+    if wire is not None and limit is not None:
 
-        def leave() -> None:
+        def cancel() -> None:
             exchange.is_gone = True
-            scope.cancel()
+            limit.cancel()
 
-        if exchange.wire is not None:
-            exchange.wire.when_gone(leave)
-            try:
-                return await work
-            finally:
-                exchange.wire.when_gone(None)
+        wire.when_gone(cancel)
+        try:
+            return await work
+        finally:
+            wire.when_gone(None)
+    with anyio.CancelScope() as scope:
         watch = asyncio.get_running_loop().create_task(exchange.gone())
-        watch.add_done_callback(lambda _: leave() if exchange.is_gone else None)
+        watch.add_done_callback(lambda _: scope.cancel() if exchange.is_gone else None)
         try:
             return await work
         finally:
