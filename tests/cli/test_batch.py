@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from tests.conftest import catena
 from catena.core.errors import EXIT_CODE
 
 URL = "/v1/chat/completions"
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "batches.md"
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +95,25 @@ def test_a_gateway_is_brought_along_where_none_runs(tmp_path: Path) -> None:
     assert "line 1: method must be POST (invalid_method)" in done.stderr
     assert "line 2: " in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_the_example_of_the_guide_prints_the_answers(gateway: Gateway, tmp_path: Path) -> None:
+    found = re.search(r"```python example\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    assert found is not None
+    assert len([line for line in found[1].splitlines() if line]) <= 10
+    write(tmp_path / "in.jsonl", 2)
+    environ = {**os.environ, "OPENAI_BASE_URL": f"{gateway.url}/v1", "OPENAI_API_KEY": "any"}
+    done = subprocess.run(
+        [sys.executable, "-c", found[1]],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {json.loads(line)["custom_id"] for line in done.stdout.splitlines() if line} == {"r0", "r1"}
 
 
 def test_wrong_use_says_what_is_right(home: Path, tmp_path: Path) -> None:

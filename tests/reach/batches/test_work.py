@@ -115,7 +115,7 @@ class Cut:
 async def until(holds: Callable[[], Any]) -> None:
     """Wait, within bounds, until `holds()`."""
     with anyio.fail_after(10):
-        while not holds():
+        while not holds():  # noqa: ASYNC110 - what is waited for stands in a database
             await anyio.sleep(0.002)
 
 
