@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pytest
-from tests import graphs
+from tests import classifiers, graphs
 
 from catena.core import registry
 from catena.core.errors import MissingExtraError
@@ -41,6 +41,7 @@ def _card(name: str, task: Any, form: str, *roles: str) -> Manifest:
 CARDS = (
     _card("smollm2-135m-instruct", "generate", "gguf", "weights"),
     _card("bge-small-en-v1.5", "embed", "onnx", "weights", "tokenizer"),
+    _card("moods", "classify", "onnx", "weights", "tokenizer", "config"),
     _card("ms-marco-minilm-l12-v2", "rerank", "onnx", "weights", "tokenizer"),
     _card(SPEECH, "transcribe", "onnx", "weights", "decoder", "tokenizer", "vad"),
     msgspec.structs.replace(
@@ -86,6 +87,10 @@ def stored(source: str) -> StoredModel:
     _home().mkdir(mode=0o700, parents=True, exist_ok=True)
     if source == "classifier":
         source = str(graphs.write(_home() / "graphs", source, graphs.mlp()))
+    if source == "moods":
+        source = str(_home() / "graphs" / source)
+        if not Path(source).exists():
+            classifiers.write(Path(source), classifiers.moods(), classifiers.MOODS)
     store = Store.open(_home(), StoreSettings(), Signer.open(_home()))
     try:
         if source == SPEECH and shutil.which("npm") is None and SPEECH not in {row.name for row in store.models()}:
@@ -126,6 +131,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         "generator": lambda case: case.task == "generate",
         "embedder": lambda case: case.task == "embed",
         "predictor": lambda case: case.task == "predict",
+        "classifier": lambda case: case.task == "classify",
         "reranker": lambda case: case.task == "rerank",
         "transcriber": lambda case: case.task == "transcribe",
         "case": lambda case: True,
@@ -172,6 +178,14 @@ async def embedder(
 
 @pytest.fixture(scope="module")
 async def predictor(
+    request: pytest.FixtureRequest, anyio_backend: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncGenerator[Loaded]:
+    async for loaded in _loaded(request.param, tmp_path_factory.mktemp("run")):
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+async def classifier(
     request: pytest.FixtureRequest, anyio_backend: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncGenerator[Loaded]:
     async for loaded in _loaded(request.param, tmp_path_factory.mktemp("run")):

@@ -18,6 +18,7 @@ from catena.core import registry
 from catena.core.errors import EngineError, FormatError, ResourceError
 from catena.core.manifest import Manifest, Provenance, StoredModel
 from catena.core.messages import (
+    ClassifyRequest,
     CompletionRequest,
     EmbedRequest,
     PredictRequest,
@@ -25,7 +26,7 @@ from catena.core.messages import (
     Sampling,
     TranscribeRequest,
 )
-from catena.core.protocols import Embedder, Generator, Predictor, Reranker, Session, Transcriber
+from catena.core.protocols import Classifier, Embedder, Generator, Predictor, Reranker, Session, Transcriber
 
 pytestmark = pytest.mark.anyio
 
@@ -45,6 +46,7 @@ SEAMS = {
     "generate": Generator,
     "embed": Embedder,
     "predict": Predictor,
+    "classify": Classifier,
     "rerank": Reranker,
     "transcribe": Transcriber,
 }
@@ -57,6 +59,8 @@ async def use(session: Session, model: StoredModel) -> Any:
     if isinstance(session, Predictor):
         inputs = tuple(example(port, 1) for port in model.manifest.signature.inputs)
         return (await session.predict(PredictRequest("m", inputs))).outputs
+    if isinstance(session, Classifier):
+        return (await session.classify(ClassifyRequest("m", ("one",)))).labels
     if isinstance(session, Reranker):
         return (await session.rerank(RerankRequest("m", "one", ("two", "three")))).scores
     if isinstance(session, Transcriber):
