@@ -116,8 +116,11 @@ def _from_environment(environ: Mapping[str, str], fields: Mapping[str, Any]) -> 
     for variable, text in environ.items():
         if variable.startswith(PREFIX):
             key = variable.removeprefix(PREFIX).lower().replace("__", ".")
-            is_list = "tuple" in str(fields.get(key))
-            layer[key] = [item for item in text.split(",") if item] if is_list else text
+            kind = fields.get(key)
+            is_list, is_optional = "tuple" in str(kind), type(None) in get_args(kind)
+            layer[key] = (
+                [item for item in text.split(",") if item] if is_list else (text or None) if is_optional else text
+            )
     return layer
 
 

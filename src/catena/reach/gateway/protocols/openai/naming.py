@@ -20,5 +20,5 @@ class Naming(Struct, frozen=True):
     def of(cls, prefix: str, accepted: Accepted) -> Naming:
         """The id is the receipt's, with `prefix`: one can be found from the other."""
         tail = accepted.receipt.partition("_")[2]
-        digest = accepted.model.digest.removeprefix("sha256:")[:12]
+        digest = accepted.model.digest.rpartition(":")[2][:12]
         return cls(f"{prefix}-{tail}", now_ns() // 1_000_000_000, accepted.model.name, f"fp_{digest}")
