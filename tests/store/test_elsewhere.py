@@ -388,6 +388,10 @@ def test_a_cache_with_loops_and_endless_folders_is_walked_to_an_end(
     (folder / "loop").symlink_to(root)
     (folder / "m.gguf").write_bytes(gguf.file())
     os.mkfifo(folder / "pipe.gguf")
+    os.mkfifo(person / ".lmstudio-home-pointer")
+    snapshot = hub(person / ".cache" / "huggingface" / "hub", "models--org--one", {"one.gguf": gguf.file()})
+    (snapshot.parents[1] / "refs" / "main").unlink()
+    os.mkfifo(snapshot.parents[1] / "refs" / "main")
     for number in range(200):
         (root / f"z{number}").mkdir()
     assert len(store.found()) <= 60

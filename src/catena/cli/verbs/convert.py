@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 import msgspec
 
@@ -12,7 +10,7 @@ from catena.cli.agreement import compared
 from catena.cli.chain import open_store
 from catena.cli.progress import shown
 from catena.core import config
-from catena.core.errors import EngineError
+from catena.core.errors import EngineError, NotFoundError
 from catena.core.units import bytes_text
 
 
@@ -20,20 +18,20 @@ from catena.core.units import bytes_text
 @click.argument("source")
 @click.option("--to", "target", required=True, type=click.Choice(sorted({last for _, last in convert.pairs()})))
 @click.option("--name", required=True, help="What to call the new model.")
-@click.option(
-    "--quantise", help="Form of the weights: Q8_0, F16, Q4_0 …; of onnx int8; of openvino F16, F32."
-)
+@click.option("--quantise", help="Form of the weights: Q8_0, F16, Q4_0 …; of onnx int8; of openvino F16, F32.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(source: str, target: str, name: str, quantise: str | None, as_json: bool) -> None:
-    """Convert SOURCE, a stored model or a path, to another format; the new model names it as its parent.
+    """Convert SOURCE, a stored model or anything that `catena pull` takes, to another format.
 
-    What was written is read again and compared with the parent: by its weights or outputs, and by what both say in an
-    engine. A model that is not near its parent is not kept.
+    The new model names SOURCE as its parent. What was written is read again and compared with it: by weights or
+    outputs, and by what both say in an engine. A model that is not near its parent is not kept.
     """
     home = config.open_home()
     settings = config.load(home).settings
     with open_store() as store, shown() as display:
-        if source not in store.names() and Path(source).exists():
+        try:
+            store.digest(source)
+        except NotFoundError:
             source = store.pull(source, progress=display).row.name
         done = convert.convert(store, source, target, name, quantise, home / "run", display)
         child, parent = store.resolve(name), store.resolve(source)

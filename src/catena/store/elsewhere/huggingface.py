@@ -1,6 +1,6 @@
 """The cache of Hugging Face's libraries: HF_HUB_CACHE, HF_HOME, or ~/.cache/huggingface/hub.
 
-Source of layout and variables: https://huggingface.co/docs/hub/local-cache; llama.cpp uses it too since pull request
+Source of layout and variables: Hugging Face, "Hub local cache"; llama.cpp uses it too since pull request
 20775 of March 2026.
 """
 

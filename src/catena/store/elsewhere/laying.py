@@ -83,7 +83,7 @@ def gguf_files(model: StoredModel, program: str) -> dict[str, Path]:
 
 
 def snapshot(model: StoredModel, repository: str, revision: str, files: dict[str, Path]) -> Plan:
-    """A repository in the layout of the Hugging Face cache (https://huggingface.co/docs/hub/local-cache)."""
+    """A repository in the layout of the Hugging Face cache (Hugging Face, "Hub local cache")."""
     digests = {entry.name: entry.digest.removeprefix("sha256:") for entry in model.manifest.files}
     return Plan(
         f"{PUBLISHER}/{model.name}",

@@ -11,21 +11,15 @@ from pathlib import Path
 from catena.core.manifest import StoredModel
 from catena.store.elsewhere import Found
 from catena.store.elsewhere.laying import PUBLISHER, Plan, gguf_files
-from catena.store.elsewhere.walking import Walk
-
-MAX_POINTER_BYTES = 4096
+from catena.store.elsewhere.walking import Walk, first_text
 
 
 def roots() -> tuple[Path, ...]:
     """The home that the pointer names, the usual one, and the old one."""
     home = Path.home()
     homes = [home / ".lmstudio", home / ".cache" / "lm-studio"]
-    try:
-        with (home / ".lmstudio-home-pointer").open("rb") as file:
-            pointed = Path(file.read(MAX_POINTER_BYTES).decode().strip())
-    except (OSError, UnicodeDecodeError):
-        pointed = homes[0]
-    if pointed.is_absolute() and pointed not in homes:
+    pointed = Path(first_text(home / ".lmstudio-home-pointer"))
+    if pointed.is_absolute() and "\0" not in str(pointed) and pointed not in homes:
         homes.insert(0, pointed)
     return tuple(each / "models" for each in homes)
 

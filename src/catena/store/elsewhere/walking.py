@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,7 +102,7 @@ class Walk:
 def snapshots(walk: Walk, folder: Path, prefix: str) -> Iterator[Found]:
     """The models of a folder in the layout of the Hugging Face cache: PREFIXorg--name/snapshots/REVISION/files.
 
-    Of several revisions the one that refs/main names, else the newest (https://huggingface.co/docs/hub/local-cache).
+    Of several revisions the one that refs/main names, else the newest (Hugging Face, "Hub local cache").
     """
     for repository in walk.folders(folder):
         parts = repository.name.removeprefix(prefix).split("--")
@@ -114,12 +115,22 @@ def snapshots(walk: Walk, folder: Path, prefix: str) -> Iterator[Found]:
 
 
 def _main(repository: Path) -> str:
+    text = first_text(repository / "refs" / "main")
+    return text if _COMMIT.fullmatch(text) else ""
+
+
+def first_text(path: Path, max_bytes: int = 4096) -> str:
+    """The text that a small file begins with; empty for what cannot be read, or is no plain file."""
     try:
-        with (repository / "refs" / "main").open("rb") as file:
-            text = file.read(200).decode(errors="replace").strip()
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return ""
-    return text if _COMMIT.fullmatch(text) else ""
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return ""
+        return os.pread(descriptor, max_bytes, 0).decode(errors="replace").strip()
+    finally:
+        os.close(descriptor)
 
 
 def is_gguf(path: Path) -> bool:

@@ -244,7 +244,7 @@ def _task(config: beside.Object, paths: Mapping[str, Path]) -> Task:
     task: Task = known[0] if known else "predict"
     if task == "embed" and not _TOKENIZERS & set(paths):
         return "predict"
-    # https://huggingface.co/docs/transformers/main_classes/configuration: a class with one label gives a score.
+    # A classifier with one label gives a score (transformers, PretrainedConfig.num_labels).
     if name.endswith("ForSequenceClassification") and len(beside.value(config, "id2label", dict[str, str], {})) == 1:
         return "rerank"
     return task
