@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.clients import (
     test_openai_batches,
+    test_openai_classify,
     test_openai_errors,
     test_openai_files,
     test_openai_requirements,
@@ -40,6 +41,7 @@ SUITE = (
     test_openai_responses,
     test_javascript,
     test_openai_rerank,
+    test_openai_classify,
     test_openai_speech,
 )
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "openai.md"
