@@ -32,7 +32,7 @@ OPEN = "store = Store.open(home, StoreSettings(), Signer.open(home))\n"
 # Copies in small synced steps, as from another disk, and a pause at each, so that a kill can fall anywhere.
 COPY = """
 import time
-local._share = lambda *_: None
+local.share = lambda *_: None
 local.SYNC_BYTES = 1 << 19
 local.PIECE_BYTES = 1 << 18
 print("ready", flush=True)
@@ -154,7 +154,7 @@ def test_collecting_while_others_pull_and_remove_never_takes_a_file_that_is_need
         HEAD
         + OPEN
         + textwrap.dedent("""
-        local._share = lambda *_: None
+        local.share = lambda *_: None
         for number in range(25):
             name = f"{sys.argv[3]}{number}"
             store.pull(sys.argv[2], name=name)

@@ -37,7 +37,7 @@ Drafts = Callable[[Path], list[str]]
 @pytest.fixture
 def copying(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on another disk: nothing can be shared."""
-    monkeypatch.setattr(local, "_share", lambda *_: None)
+    monkeypatch.setattr(local, "share", lambda *_: None)
 
 
 def test_a_file_on_the_same_disk_is_shared_and_not_copied(store: Store, large: Path) -> None:
