@@ -6,6 +6,7 @@ import http.client
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import anyio.from_thread
@@ -52,6 +53,14 @@ class Matrix:
         else:
             seen.error = raw.decode()
         return seen
+
+    def post(self, path: str, body: Body) -> tuple[int, Any]:
+        """Send a request and read its JSON."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=WAIT_S)
+        with closing(connection):
+            connection.request("POST", path, msgspec.json.encode(body), {"content-type": "application/json"})
+            with connection.getresponse() as response:
+                return response.status, msgspec.json.decode(response.read())
 
     def ask(self, door: str, end: str, wish: Wish) -> Seen:
         """Ask the model `small` of `end` through `door`."""

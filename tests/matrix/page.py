@@ -24,6 +24,17 @@ dialect as its maker's reference has it, refuses what that does not have, and sa
 a client of the protocol gets. ✓ passes. – cannot be, by the specification that the note names: the test shows that it
 is refused, or named in `catena-warning`, and never dropped in silence.
 """
+BESIDE = """
+## Beside the nine
+
+`tests/matrix/test_beside.py` shows that an answer at once says what the stream says, in every cell, and:
+
+| what | passes over | refused with 400 over |
+|---|---|---|
+| vectors, through `/v1/embeddings` and `/api/embed` | OpenAI, Ollama, Gemini | Anthropic, Open Inference |
+| counts, through `/v1/messages/count_tokens` | Anthropic, Gemini | OpenAI, Ollama, Open Inference |
+| arrays, through `/v2/models/{model}/infer` | Open Inference | OpenAI, Anthropic, Ollama, Gemini |
+"""
 
 
 def page() -> str:
@@ -36,7 +47,7 @@ def page() -> str:
         for feature in FEATURES:
             marks = [_mark(cell(door, end, feature), notes) for end in ENDS]
             parts.append(f"| {feature} | {' | '.join(marks)} |")
-    parts.append("\n## Notes\n")
+    parts += [BESIDE, "## Notes\n"]
     parts += [f"{number}. {note}" for note, number in notes.items()]
     return "\n".join(parts) + "\n"
 
