@@ -50,7 +50,44 @@ MIDDLE = """\
   `Retry-After`, 5xx for what broke here. A stream of `generate_stream` that broke ends with `data: {"error": text}`.
 - **Statistics** count what came through this protocol since the gateway started: `inference_count` rows,
   `execution_count` runs of the model; `queue` is the time in line, loading, and waiting for the run.
-- **gRPC** is not served.
+
+## gRPC
+
+`catena up --grpc-port 9001` (or `reach.grpc_port`; off by default; extra `grpc`) serves
+`inference.GRPCInferenceService` on the host that HTTP is served on, with the same keys, as metadata
+`authorization: Bearer …` or `x-api-key`.
+
+- **Procedures**: `ServerLive`, `ServerReady`, `ServerMetadata`, `ModelReady`, `ModelMetadata`, `ModelInfer`, and of
+  Triton's `ModelStreamInfer`, `ModelConfig`, `ModelStatistics`, `RepositoryIndex`, `RepositoryModelLoad` and
+  `RepositoryModelUnload`. Those for shared memory, traces and logs are `UNIMPLEMENTED`.
+- **Arrays** come as `raw_input_contents`, all or none, or typed; answers come as the question did, unless
+  `binary_data_output` says otherwise. FP16 and BF16 have no typed form. `ModelMetadata` has no place for units.
+- **Trailing metadata**: `catena-receipt`, `catena-warning`, `x-request-id`, and `grpc-retry-pushback-ms` where another
+  try may succeed later.
+- **Streams**: questions of one `ModelStreamInfer` are answered in their order. An error of one is told in its answer,
+  and the stream goes on; what cannot be read ends it. A model that generates takes `text_input` and answers with a
+  piece of `text_output` at a time; it does not answer `ModelInfer`. Each answer has the parameters `catena-receipt` and
+  `triton_final_response`.
+- **Deadlines** are honoured; a caller who leaves cancels the work. `reach.request_timeout_s` bounds each question of a
+  stream, and a stream without questions may stay open until the gateway stops.
+- **Limits**: `reach.grpc_streams` calls at a time on a connection (128), `reach.max_connections` connections, messages
+  of `reach.max_body_bytes`, 1024 arrays, 256 parameters. Connections without calls end after `reach.keep_alive_s`; a
+  peer that is silent for as long during a call is asked whether it lives. Compressed messages are refused, and there is
+  no TLS: leave that to a proxy.
+
+| status | when |
+|---|---|
+"""
+STATUSES = """| `OK` | answered, and the record is closed |
+| `INVALID_ARGUMENT` | what was sent cannot be read, or does not fit the model |
+| `NOT_FOUND` | no such model or version |
+| `UNAUTHENTICATED`, `PERMISSION_DENIED` | no or a wrong key; a key without the scope, a refused authority |
+| `RESOURCE_EXHAUSTED` | too large a message, too many requests, no memory |
+| `DEADLINE_EXCEEDED`, `CANCELLED` | the caller's deadline or the gateway's limit passed; the caller left |
+| `FAILED_PRECONDITION`, `DATA_LOSS` | somebody else holds it; a file is not what it was |
+| `UNIMPLEMENTED` | no such procedure, compressed messages, a missing extra |
+| `UNAVAILABLE` | the gateway stops, or its audit log cannot be written |
+| `INTERNAL` | something broke here |
 """
 
 
@@ -58,12 +95,12 @@ def page() -> str:
     """The whole page."""
     parts = [HEAD + "| method | address | scope |\n|---|---|---|"]
     for route in open_inference.routes:
-        if "{version}" not in route.pattern:
+        if "{version}" not in route.pattern and route.method != "GRPC":
             parts.append(f"| {route.method} | `{route.pattern}` | {route.scope or 'none'} |")
-    parts += [MIDDLE, *parameters(fields.TABLES)]
+    parts += [MIDDLE + STATUSES, *parameters(fields.TABLES)]
     rows = requirements()
     parts.append(f"\n## Requirements\n\n{len(rows)}, proved against a running gateway by the official Triton client")
-    parts.append("(`tritonclient.http`), or by plain HTTP where it has no method.\n")
+    parts.append("(`tritonclient.http` and `tritonclient.grpc`), or by plain HTTP or `grpc` where it has no method.\n")
     return "\n".join([*parts, *proofs(rows)]) + "\n"
 
 
