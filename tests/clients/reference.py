@@ -79,7 +79,7 @@ good as leaving a parameter out.
 
 | topic | here |
 |---|---|
-| routes | `/v1/responses`, `/{id}`, `/{id}/cancel`, `/{id}/input_items`, `/input_tokens`; not `compact`, not over WebSockets |
+| routes | `/v1/responses`, `/{id}`, `/{id}/cancel`, `/{id}/input_items`, `/input_tokens`; `compact` is refused, and there are no WebSockets |
 | ids | `resp_` is followed by the end of the receipt; `catena.receipt` names it in every response, also a kept one |
 | keeping | with `store`, the response and its items are durable before the last event is sent, for `reach.responses_keep_s` (30 days), and of each key the newest that fit in `reach.responses_bytes` (256 MiB). They belong to the key that made them: another finds nothing (404). They lie in `responses.db` in the state folder, never in a log; deleting overwrites them there and in its journal |
 | `previous_response_id` | goes through the kept responses before it; when one of them is gone, the question is refused (`previous_response_not_found`), never cut short |
@@ -89,7 +89,7 @@ good as leaving a parameter out.
 | failure in a stream | `response.failed` with the response, then `error`, which makes clients raise; a cancelled one has `error` only |
 | `input_items` | what was sent with this question, not with those before it; a `next` page begins after `last_id` |
 | reasoning | comes whole and in the open, in `content`; `encrypted_content` is only what the maker of a remote model wants back |
-| `temperature`, `top_p` | null in a response when the question left them to the engine |
+| `temperature`, `top_p` | null in a response when question and preset left them to the engine |
 | calls and forms | tools and a form of the answer exclude one another in one question |
 """  # noqa: E501
 

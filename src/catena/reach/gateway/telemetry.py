@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from catena.core.clock import monotonic_s
+from catena.core.messages import Usage
 from catena.reach.gateway.exchange import Exchange
 from catena.watch import metrics
 
@@ -35,10 +36,15 @@ def end(exchange: Exchange, began_s: float) -> None:
     if exchange.first_event_s is not None:
         FIRST.labels(exchange.model).observe(exchange.first_event_s)
     if exchange.usage is not None:
-        TOKENS.labels(exchange.model, "prompt").add(exchange.usage.prompt_tokens)
-        TOKENS.labels(exchange.model, "completion").add(exchange.usage.completion_tokens)
+        spend(exchange.model, exchange.usage)
     if access_log.isEnabledFor(logging.DEBUG):
         access_log.debug("%s %s %s %.1f ms", exchange.method, pattern, status, took_s * 1000)
+
+
+def spend(model: str, usage: Usage) -> None:
+    """Count the tokens of an answer given in full."""
+    TOKENS.labels(model, "prompt").add(usage.prompt_tokens)
+    TOKENS.labels(model, "completion").add(usage.completion_tokens)
 
 
 def exposition() -> bytes:

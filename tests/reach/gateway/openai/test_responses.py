@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+import msgspec
 import pytest
-from tests.reach.gateway.conftest import Door
+from tests.reach.gateway import conftest
+from tests.reach.gateway.conftest import MODEL, Door
 from tests.reach.gateway.openai.conftest import ADD, ASK, PATH, Maker, response_of
 
 from catena.core.errors import ContextError, EngineError
@@ -16,6 +18,7 @@ from catena.core.messages import (
     Image,
     Message,
     OutputFormat,
+    Sampling,
     Text,
     TokenLogprob,
     ToolCall,
@@ -24,6 +27,7 @@ from catena.core.messages import (
     TopLogprob,
     Usage,
 )
+from catena.reach.presets import Preset
 
 pytestmark = pytest.mark.anyio
 CALL = {"type": "function_call", "call_id": "c1", "name": "add", "arguments": "{}"}
@@ -423,6 +427,21 @@ async def test_failures_come_in_the_shape_of_the_api(
 async def test_an_unknown_model_is_told_of_by_name(door: Door) -> None:
     reply = await door.post(PATH, {**ASK, "model": "nope"})
     assert (reply.status, reply.error["code"], reply.error["param"]) == (404, "model_not_found", "model")
+
+
+async def test_what_the_question_left_open_is_what_the_model_was_made_with(door: Door, monkeypatch: Any) -> None:
+    made = msgspec.structs.replace(
+        MODEL.manifest, facts=Preset(Sampling(temperature=0.25, presence_penalty=1.0)).facts()
+    )
+    monkeypatch.setattr(conftest, "MODEL", msgspec.structs.replace(MODEL, manifest=made))
+    answer = response_of((await door.post(PATH, {**ASK, "presence_penalty": 0.5})).json)
+    assert (answer["temperature"], answer["top_p"]) == (0.25, None)
+    assert (answer["presence_penalty"], answer["frequency_penalty"]) == (0.5, 0.0)
+
+
+async def test_conversations_are_never_shortened(door: Door) -> None:
+    reply = await door.post(f"{PATH}/compact", ASK)
+    assert (reply.status, reply.error["code"]) == (400, "unsupported")
 
 
 async def test_a_count_is_of_the_same_question(door: Door) -> None:

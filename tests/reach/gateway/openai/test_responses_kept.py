@@ -11,6 +11,7 @@ from tests.reach.gateway.openai.conftest import ASK, PATH, Maker, at_work, check
 
 from catena.core.errors import EngineError
 from catena.core.messages import Delta, Finished, Message, Text, Usage
+from catena.reach.gateway import telemetry
 
 pytestmark = pytest.mark.anyio
 LATER = {**ASK, "background": True}
@@ -136,6 +137,18 @@ async def test_a_response_in_the_background_is_queued_recorded_and_kept_at_once(
         done = response_of(await ended(door, answer["id"]))
     assert (done["status"], done["output"][0]["content"][0]["text"]) == ("completed", "Hi")
     assert (await door.get(f"{PATH}/{answer['id']}")).json == done
+
+
+async def test_tokens_of_the_background_are_counted(door: Door) -> None:
+    def spent() -> float:
+        lines = telemetry.exposition().decode().splitlines()
+        found = [line for line in lines if line.startswith("catena_reach_tokens_total{") and "completion" in line]
+        return sum(float(line.rpartition(" ")[2]) for line in found)
+
+    before = spent()
+    async with at_work(door):
+        await ended(door, (await door.post(PATH, LATER)).json["id"])
+    assert spent() == before + 2
 
 
 async def test_what_is_made_in_the_background_can_be_seen_growing(door: Door) -> None:

@@ -158,7 +158,7 @@ def question(wire: AskedWire, read: Parts, items: Sequence[Item], num_earlier: i
 
 
 def echo(wire: ResponseWire, read: Parts, *, stores: bool) -> dict[str, Any]:
-    """What a response repeats of its question. What was left open, and the engine decides, is null."""
+    """What a response repeats of its question; what was left open is null."""
     form = msgspec.to_builtins(read.text.format) if read.text.format else {"type": "text"}
     reasoning = read.reasoning
     return {
@@ -183,8 +183,8 @@ def echo(wire: ResponseWire, read: Parts, *, stores: bool) -> dict[str, Any]:
         "tools": read.shown_tools,
         "top_logprobs": wire.top_logprobs or 0,
         "top_p": wire.top_p,
-        "presence_penalty": wire.presence_penalty or 0.0,
-        "frequency_penalty": wire.frequency_penalty or 0.0,
+        "presence_penalty": wire.presence_penalty,
+        "frequency_penalty": wire.frequency_penalty,
         "truncation": "disabled",
         "user": wire.user,
     }

@@ -11,6 +11,7 @@ from msgspec import Struct
 from catena.core.errors import CatenaError, ExpiredError
 from catena.core.messages import ChatRequest, Progress
 from catena.reach.archive import Archive
+from catena.reach.gateway import telemetry
 from catena.reach.gateway.answering import STREAM_HEADERS, Accepted, until_gone, warn_lost
 from catena.reach.gateway.exchange import Exchange
 from catena.reach.gateway.failures import Failure, HttpError, describe
@@ -112,6 +113,8 @@ class Course:
             return
         if failure is None:
             answering.complete()
+            if answering.growth.usage is not None and self.accepted is not None:
+                telemetry.spend(self.accepted.model.name, answering.growth.usage)
         elif self.is_unwanted:
             failure = CANCELLED
             answering.cancel()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 
-from catena.core.errors import CancelledError, CatenaError, InputError, NotFoundError
+from catena.core.errors import CancelledError, CatenaError, InputError, NotFoundError, UnsupportedError
 from catena.core.messages import ChatRequest, Event
 from catena.reach.gateway import answering
 from catena.reach.gateway.exchange import Exchange
@@ -39,6 +39,13 @@ async def create(exchange: Exchange) -> None:
     except NotFoundError as error:
         error.param = error.param or "model"
         raise
+
+
+async def compact(exchange: Exchange) -> None:
+    """Refuse POST /v1/responses/compact."""
+    raise UnsupportedError(
+        "conversations are never shortened here", hint="begin another with what matters of this one, in your own words"
+    )
 
 
 async def _asked(exchange: Exchange, wire: asking.ResponseWire) -> tuple[ChatRequest, Asked]:

@@ -7,17 +7,19 @@ from typing import Any, Literal
 import msgspec
 
 from catena.core.clock import now_ns
-from catena.core.messages import Event, Usage
+from catena.core.messages import Event, Sampling, Usage
 from catena.reach.gateway.answering import Accepted
 from catena.reach.gateway.failures import Failure
 from catena.reach.gateway.protocols.openai.chat_form import comment
 from catena.reach.gateway.protocols.openai.errors import OPENAI, detail
 from catena.reach.gateway.protocols.openai.responses.growing import Growth
 from catena.reach.gateway.routing import Dialect
+from catena.reach.presets import Preset
 
 Status = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 encode = msgspec.json.Encoder().encode
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
+LEFT_OPEN = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
 # The statuses that a response does not leave any more.
 ENDS = ("completed", "incomplete", "failed", "cancelled")
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -71,6 +73,12 @@ def error_form(failure: Failure) -> dict[str, Any]:
     return {"code": code or "invalid_prompt", "message": failure.message}
 
 
+def _decided(asked: float | None, preset: Sampling, name: str) -> float | None:
+    """What was asked, or what the model's preset sets; null where only the engine knows."""
+    decided = getattr(preset, name) if asked is None else asked
+    return 0.0 if decided is None and name.endswith("penalty") else decided
+
+
 class Answering:
     """One response from its acceptance to its end: the object at any moment, and each of its events once."""
 
@@ -80,7 +88,8 @@ class Answering:
         self.growth = Growth(self.tail, summarises=summarises)
         self.status: Status = "queued" if echo["background"] else "in_progress"
         self.number = 0  # of the next event
-        self._echo = echo
+        preset = Preset.of(accepted.model.manifest).sampling
+        self._echo = {**echo, **{name: _decided(echo[name], preset, name) for name in LEFT_OPEN}}
         self._model = accepted.model.name
         self._receipt = accepted.receipt
         self._created_s = now_ns() // 1_000_000_000
