@@ -1,6 +1,6 @@
 """The Hugging Face hub, or what speaks like it: HF_ENDPOINT, HF_TOKEN or the token file, HF_HUB_OFFLINE.
 
-Source of addresses, headers and variables: huggingface_hub 2.4, https://huggingface.co/docs/hub/api.
+Source of addresses, headers and variables: huggingface_hub 2.4.
 """
 
 from __future__ import annotations
