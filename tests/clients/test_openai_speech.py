@@ -152,6 +152,14 @@ def test_rates_and_channels(listener: openai.OpenAI) -> None:
     assert clips.word_errors(clips.SAID[CLIP], answer.text) <= 2
 
 
+@requirement("A19", SPEECH, "FLAC, Ogg Vorbis and MP3 are heard as the WAV is")
+@pytest.mark.parametrize("form", clips.FORMATS)
+def test_formats(listener: openai.OpenAI, form: str) -> None:
+    heard = transcribe(listener, clips.path(clips.COPIED, form), response_format="verbose_json")
+    assert heard.duration == pytest.approx(2.99, abs=0.1)
+    assert clips.word_errors(clips.SAID[clips.COPIED], heard.text) <= 1
+
+
 @requirement("A12", SPEECH, "audio without speech gives an empty text and no segments")
 def test_no_speech(listener: openai.OpenAI) -> None:
     answer = transcribe(listener, ("quiet.wav", clips.wav(clips.silence(3))), response_format="verbose_json")

@@ -23,9 +23,13 @@ SAID = {
 }
 
 
-def path(name: str) -> Path:
+# The clip that is here in other formats too.
+COPIED, FORMATS = "austen-0880", ("flac", "ogg", "mp3")
+
+
+def path(name: str, form: str = "wav") -> Path:
     """The file of a clip."""
-    return FOLDER / f"{name}.wav"
+    return FOLDER / f"{name}.{form}"
 
 
 def frames(name: str) -> bytes:

@@ -95,6 +95,24 @@ async def test_a_wav_file_gives_its_samples() -> None:
     assert numpy.allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("form", clips.FORMATS)
+async def test_a_compressed_file_gives_the_samples_of_its_wav(form: str) -> None:
+    rate, found = await decoded(clips.path(clips.COPIED, form).read_bytes())
+    expected = numpy.frombuffer(clips.frames(clips.COPIED), dtype="<i2") / 32768
+    assert rate == RATE
+    if form == "flac":
+        assert numpy.array_equal(found, expected.astype(numpy.float32))
+        return
+    # A lossy one may begin a little later, and differs a little.
+    assert abs(len(found) - len(expected)) <= 2500
+    size = len(expected) - 3000
+    likeness = max(
+        float(numpy.corrcoef(found[shift : shift + size], expected[:size])[0, 1])
+        for shift in range(min(2500, len(found) - size))
+    )
+    assert likeness > 0.98
+
+
 async def test_channels_are_mixed_to_one() -> None:
     left, right = 8000, -4000
     audio = clips.wav(struct.pack("<hh", left, right) * 9000, rate=8000, channels=2)
