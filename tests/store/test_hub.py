@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tests.store.hub_server import COMMIT, TOKEN, Fault, HubServer, Repo
 
 from catena.core.errors import (
@@ -30,6 +32,7 @@ from catena.core.errors import (
 )
 from catena.store import Store
 from catena.store.pull import choice, huggingface, web
+from catena.store.pull import hub as module
 from catena.store.pull.hub import Listing, Reference, RemoteFile, reference_of
 
 HUBS = ("hf", "modelscope")
@@ -259,6 +262,16 @@ def test_an_endpoint_that_is_none_or_would_show_the_token_is_refused(
     assert TOKEN not in str(caught.value)
 
 
+@pytest.mark.parametrize("token", ["hf a", "hf_\u00e4", "hf\x01"])
+def test_a_token_that_cannot_be_one_is_not_sent(
+    store: Store, hub: HubServer, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", token)
+    with pytest.raises(ConfigError, match="HF_TOKEN"):
+        store.pull("hf:org/Tiny-GGUF")
+    assert hub.seen == []
+
+
 @pytest.mark.parametrize("place", ["ftp://127.0.0.1/x", "https://a:b@127.0.0.1/x", "file:///etc/passwd", "https:///x"])
 def test_a_redirect_to_where_no_hub_sends_anyone_is_not_followed(store: Store, hub: HubServer, place: str) -> None:
     hub.redirect_to = place
@@ -483,3 +496,35 @@ def test_help_and_pulls_of_files_load_no_client_of_the_network(tiny: Path, home:
         [sys.executable, "-c", code, str(home), str(tiny)], check=True, capture_output=True, text=True
     )
     assert done.stdout.strip() == "False"
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    body=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["sha", "type", "path", "oid", "size", "lfs", "Data", "Files", "Path"]), inner
+            )
+        ),
+        max_leaves=12,
+    ),
+    at=st.sampled_from(["revision", "tree", "repo"]),
+)
+def test_whatever_a_hub_answers_the_pull_ends_in_an_error_of_ours(hub: HubServer, body: Any, at: str) -> None:
+    commit = {"sha": COMMIT}
+    with pytest.MonkeyPatch.context() as bent:
+        answer = lambda c, r, name, what, *_: hub._json(c, r, 200, body if what == at else commit)  # noqa: E731
+        bent.setattr(hub, "_hugging_face", answer)
+        bent.setattr(hub, "_model_scope", lambda c, r, *_: hub._json(c, r, 200, body))
+        scheme = "modelscope" if at == "repo" else "hf"
+        speaker, reference = module.speaker(scheme), Reference(scheme, "org/Tiny-GGUF")
+        client = web.Web(speaker.connect())
+        try:
+            listing = speaker.list_files(client, reference, 100)
+            choice.choose(reference, listing)
+        except CatenaError:
+            pass
+        finally:
+            client.close()

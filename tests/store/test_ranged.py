@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import random
@@ -257,6 +258,45 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_fetched(
     assert not any(request.path for request in hub.seen)
 
 
+def test_what_fills_the_disk_is_given_up_by_the_next_collection_or_taken_up_by_the_next_pull(
+    store: Store, hub: HubServer, content: bytes, drafts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = ranged._Draft.write
+
+    def full(draft: Any, pieces: list[memoryview], offset: int) -> int:
+        if offset > len(content) // 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(draft, pieces, offset)
+
+    for is_collected in (False, True):
+        with monkeypatch.context() as patch:
+            patch.setattr(ranged._Draft, "write", full)
+            with pytest.raises(ResourceError, match="disk is full"):
+                store.pull(SOURCE)
+        assert any(name.endswith(".part") for name in drafts(store._blobs.root.parent))
+        if is_collected:
+            store.collect()
+            assert drafts(store._blobs.root.parent) == []
+        else:
+            assert store.pull(SOURCE).bytes_downloaded < len(content)
+            store.remove("large-q8_0")
+            store.collect()
+
+
+def test_a_draft_that_is_whole_but_wrong_is_mended_where_it_differs(
+    store: Store, hub: HubServer, content: bytes, home: Path, change: Any
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(repository.local, "choose", lambda _: (_ for _ in ()).throw(NetworkError("stopped late")))
+        with pytest.raises(NetworkError):
+            store.pull(SOURCE)
+    part = max((home / "blobs" / "drafts").rglob("*.part"), key=lambda path: path.stat().st_size)
+    change(part, 3 * PIECE + 5)
+    hub.seen.clear()
+    store.pull(SOURCE)
+    assert stored(store) == content
+
+
 def test_what_an_interrupted_pull_left_counts_as_there_when_the_disk_is_measured(
     store: Store, hub: HubServer, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,9 +331,10 @@ def test_progress_tells_the_rate_and_how_long_it_will_take(store: Store, hub: Hu
     hub.fault = lambda request: Fault(rate_bytes_s=4e6) if request.path == PATH else None
     steps: list[Progress] = []
     store.pull(SOURCE, progress=steps.append)
+    assert steps[-1].phase == "check" and steps[-1].done_bytes == steps[-1].total_bytes == len(content) + 14
     steps = [step for step in steps if step.phase == "download"]
     assert [step.done_bytes for step in steps] == sorted(step.done_bytes for step in steps)
-    assert steps[-1].done_bytes == steps[-1].total_bytes == len(content) + 14
+    assert steps[0].total_bytes == len(content) + 14
     middle = steps[len(steps) // 2]
     assert middle.rate_bytes_s is not None and middle.left_s is not None
     assert 1e6 < middle.rate_bytes_s < 2e7 and 0 < middle.left_s < 10

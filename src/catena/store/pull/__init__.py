@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from catena.core.errors import ConflictError, InputError, IntegrityError, NotFoundError, UnsupportedError
+from catena.core.errors import ConflictError, InputError, IntegrityError, NotFoundError, ResourceError, UnsupportedError
 from catena.core.manifest import FileEntry, Manifest, Provenance
 from catena.core.settings import StoreSettings
 from catena.store import elsewhere, formats
@@ -127,7 +127,11 @@ class Puller:
             key, wait_s = _key(found.source.lower()), self._settings.pull_timeout_s
             with self._blobs.drafting(key, wait_s, INTERRUPTIONS | _KEPT) as folder:
                 (folder / RESUMABLE).touch()
-                format, staged, num_bytes = found.fetch(folder, self._held, report)
+                try:
+                    format, staged, num_bytes = found.fetch(folder, self._held, report)
+                except (OSError, ResourceError):  # a full disk: `catena gc` may have it all
+                    (folder / RESUMABLE).unlink(missing_ok=True)
+                    raise
                 manifest = describe(name, format, staged, found.provenance)
                 manifest = msgspec.structs.replace(manifest, licence=found.licence or manifest.licence)
                 return self._commit(manifest, staged, num_bytes)

@@ -112,13 +112,12 @@ class _Draft:
         self.address = _Address(web, remote)
         self.serial = threading.Lock()
         self.is_serial = False
-        is_whole = self.path.exists() and self.journal.total() == remote.size_bytes
-        mode = os.O_RDONLY if is_whole else os.O_RDWR | os.O_CREAT
-        self.descriptor = os.open(self.path, mode | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        if not is_whole:
-            if os.fstat(self.descriptor).st_size != remote.size_bytes:
-                for number in range(self.journal.num_pieces):
-                    self.journal.note(number, 0)
+        if self.path.exists():
+            self.path.chmod(0o600)  # a pull that was killed late has closed it to writing
+        self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        if os.fstat(self.descriptor).st_size != remote.size_bytes:
+            for number in range(self.journal.num_pieces):
+                self.journal.note(number, 0)
             os.ftruncate(self.descriptor, remote.size_bytes)
         self.had_bytes = self.journal.total()
         self.had = [self.journal.is_whole(number) for number in range(self.journal.num_pieces)]
@@ -152,6 +151,7 @@ class Download:
         self._changed = threading.Condition()
         self._errors: list[BaseException] = []
         self._num_left = 0
+        self._hashed_bytes = 0
         self.bytes_downloaded = 0
 
     @property
@@ -264,7 +264,10 @@ class Download:
                     seen.popleft()
                 rate = (seen[-1][1] - seen[0][1]) / max(1e-3, now_s - seen[0][0])
                 done = min(total, self.bytes_held + self.bytes_downloaded)
-                report(Progress("download", self._what, done, total, rate or None))
+                if done < total:
+                    report(Progress("download", self._what, done, total, rate or None))
+                else:  # what an earlier pull left may still have to be hashed
+                    report(Progress("check", self._what, min(total, self._hashed_bytes), total))
             if is_over:
                 return
             if now_s - synced_s >= SYNC_S:
@@ -406,6 +409,7 @@ class Download:
         for number in range(journal.num_pieces):
             self._await(draft, number)
             start, length = number * PIECE_BYTES, journal.length(number)
+            self._hashed_bytes += length
             if draft.had[number]:
                 # It may have to come from the disk, whose errors a mapped read would not survive.
                 for offset in range(start, start + length, READ_BYTES):

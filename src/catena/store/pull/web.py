@@ -74,7 +74,8 @@ class Web:
         """
         request = self._client.get(url).header("Accept-Encoding", "identity").headers(dict(headers or {}))
         if origin(url) == origin(self.hub.endpoint):
-            request = request.headers(dict(self.hub.headers))
+            for name, value in self.hub.headers.items():
+                request = request.header(name, value, is_sensitive=True)
         with self._told(url), request.build_streamed() as response:
             if response.status not in (*REDIRECTS, HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
                 raise self._refusal(response)
@@ -190,6 +191,8 @@ def check_address(hub: Hub) -> None:
     parts = urlsplit(hub.endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
         raise ConfigError(f"{hub.variable} is not the address of a hub", hint="write https://HOST[:PORT][/PATH]")
+    if hub.token and not (hub.token.isascii() and hub.token.isprintable() and " " not in hub.token):
+        raise ConfigError(f"{hub.token_variable} holds something that is no token", hint="copy it anew")
     if hub.token and parts.scheme == "http" and not _is_loopback(hub.endpoint):
         raise ConfigError(
             f"{hub.variable} is not encrypted, so the token in {hub.token_variable} is not sent there",
