@@ -51,6 +51,7 @@ class Call:
         self.allowance = WINDOW_BYTES
         self.has_all = False
         self.is_over = False
+        self.task: asyncio.Task[None] | None = None  # kept, because the loop holds tasks weakly
         self._connection = connection
         self._request = request
         self._pieces: list[bytes] = []

@@ -300,9 +300,8 @@ class Connection(asyncio.Protocol):
             call = self.calls[stream] = Call(self, stream, request)
             if flags & frames.END_STREAM:
                 call.feed(b"", is_last=True)
-            self._loop.create_task(self._door.app(call.scope, call.receive, call.send)).add_done_callback(
-                lambda task: self._done(call, task)
-            )
+            call.task = self._loop.create_task(self._door.app(call.scope, call.receive, call.send))
+            call.task.add_done_callback(lambda task: self._done(call, task))
 
     def _done(self, call: Call, task: asyncio.Task[None]) -> None:
         del self.calls[call.stream]
