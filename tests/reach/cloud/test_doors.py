@@ -199,6 +199,21 @@ def test_providers_list_their_models_when_they_are_asked_to(world: World) -> Non
     assert [name for name in names if name.startswith("openai/")] == ["openai/big", "openai/small"]
 
 
+def test_a_remote_model_can_be_asked_from_the_command_line_and_the_list_read_by_people(world: World) -> None:
+    world.say("openai", Answer(text=("It", " works")))
+    assert "It works" in world.cli("ask", "--model", "openai/big", "Hi").stdout
+    for kind in KINDS:
+        world.say(kind, Answer(models=("big",)))
+    listed = world.cli("models", "--remote")
+    lines = [line.split() for line in listed.stdout.splitlines()]
+    assert lines == [[f"{kind}/big", kind, f"127.0.0.1:{world.providers[kind].port}"] for kind in KINDS]
+
+
+def test_without_providers_there_is_nobody_to_ask_for_a_list(tmp_path: Path) -> None:
+    done = catena(tmp_path, "models", "--remote")
+    assert done.returncode == 0 and not done.stdout and "no providers are configured" in done.stderr
+
+
 def test_without_providers_nothing_but_the_listener_is_open(tmp_path: Path) -> None:
     with up(tmp_path, "--echo") as running, running.client() as client:
         client.chat.completions.create(model="echo", messages=QUESTION)
