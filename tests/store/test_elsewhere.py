@@ -17,6 +17,7 @@ from catena.core.errors import CatenaError, IntegrityError, NotFoundError, Unsup
 from catena.reach.presets import Preset
 from catena.store import Store, elsewhere
 from catena.store.elsewhere import walking
+from catena.store.elsewhere.templates import FORMS
 
 VARIABLES = ("OLLAMA_MODELS", "LLAMA_CACHE", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "MODELSCOPE_CACHE",
              "XDG_CACHE_HOME")  # fmt: skip
@@ -136,6 +137,25 @@ def test_a_model_of_ollama_is_taken_without_new_space_and_with_what_its_modelfil
     (found,) = store.found()
     assert found.stored_as == "tiny-1b"
     assert any("template" in left for left in found.leaves) and any("num_ctx" in left for left in found.leaves)
+
+
+@pytest.mark.parametrize("own", ["", "{{ mine }}"])
+def test_a_template_of_a_known_form_stands_in_where_the_weights_have_none(
+    store: Store, ollama: Ollama, gguf: Any, own: str
+) -> None:
+    data = gguf.with_entries(("tokenizer.chat_template", 8, own))
+    template = "{{ if .System }}<|im_start|>system\n{{ .System }}<|im_end|>{{ end }}"
+    ollama.add("m:latest", {"model": data, "template": template})
+    store.pull("found:ollama/m", name="m")
+    assert store.chat_template("m") == (own or FORMS[0].jinja)
+    assert "ChatML" in store.found()[0].leaves[0]
+
+
+def test_a_template_of_an_unknown_form_stands_in_for_nothing(store: Store, ollama: Ollama, gguf: Any) -> None:
+    data = gguf.with_entries(("tokenizer.chat_template", 8, ""))
+    ollama.add("m:latest", {"model": data, "template": "[INST] {{ .Prompt }} [/INST]"})
+    store.pull("found:ollama/m", name="m")
+    assert store.chat_template("m") == ""
 
 
 def test_the_other_program_may_delete_its_name_and_the_model_stays(
@@ -413,5 +433,5 @@ def test_the_names_that_there_are_are_said(store: Store, ollama: Ollama, gguf: A
 
 def test_every_program_has_a_file() -> None:
     folder = Path(elsewhere.__file__).parent
-    files = {path.stem for path in folder.glob("*.py")} - {"__init__", "laying", "walking"}
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__", "laying", "templates", "walking"}
     assert files == {program.replace(".", "_") for program in elsewhere.PROGRAMS}

@@ -6,12 +6,14 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from catena.core.errors import ConflictError, InputError, IntegrityError, ResourceError, UnsupportedError
 from catena.reach.presets import Preset
 from catena.store import Change, Store, elsewhere
+from catena.store.elsewhere.templates import FORMS, Form, form_of
 
 ROOTS = {
     "ollama": ".ollama/models",
@@ -67,6 +69,18 @@ def test_what_a_model_sets_for_requests_goes_to_ollama_and_comes_back(store: Sto
     listing = json.loads((laid.folder / "manifests/registry.ollama.ai/library/short/latest").read_text())
     config = json.loads((laid.folder / "blobs" / listing["config"]["digest"].replace(":", "-")).read_text())
     assert (config["model_format"], config["model_family"], config["file_type"]) == ("gguf", "llama", "Q8_0")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_ollama_gets_a_chat_template_of_a_known_form(store: Store, tmp_path: Path, gguf: Any, form: Form) -> None:
+    (tmp_path / "m.gguf").write_bytes(gguf.with_entries(("tokenizer.chat_template", 8, f"{{% if x %}}{form.mark}")))
+    store.pull(str(tmp_path / "m.gguf"), name="m")
+    laid = store.lay_out("m", "ollama", tmp_path / "ollama")
+    listing = json.loads((laid.folder / "manifests/registry.ollama.ai/library/m/latest").read_text())
+    digests = {layer["mediaType"].rpartition(".")[2]: layer["digest"] for layer in listing["layers"]}
+    assert (laid.folder / "blobs" / digests["template"].replace(":", "-")).read_text() == form.go
+    assert form.name in laid.leaves[0]
+    assert form_of(form.go) == form_of(form.jinja) == form
 
 
 def test_the_layout_of_hugging_face_has_links_to_blobs(store: Store, encoder: Path, tmp_path: Path) -> None:

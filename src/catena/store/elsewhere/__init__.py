@@ -30,8 +30,9 @@ class Found(Struct, frozen=True):
     must lie in.
 
     `file_name` is what the weights are to be called where the program has no name for them; `digests` the SHA-256 it
-    states, by path; `facts` what it sets for requests; `leaves` what does not come along; `refusal` why the model
-    cannot be taken, empty if it can.
+    states, by path; `facts` what it sets for requests; `template` a chat template, should the weights have none;
+    `leaves` what does not come along; `refusal` why the model cannot be taken, empty if it can. `stored_as` names a
+    stored model of the same weights.
     """
 
     program: str
@@ -43,6 +44,7 @@ class Found(Struct, frozen=True):
     file_name: str = ""
     digests: dict[str, str] = {}
     facts: dict[str, Value] = {}
+    template: str = ""
     licence: str | None = None
     leaves: tuple[str, ...] = ()
     refusal: str = ""

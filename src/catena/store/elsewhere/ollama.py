@@ -19,8 +19,10 @@ from msgspec import Struct
 from catena.core.errors import UnsupportedError
 from catena.core.manifest import StoredModel
 from catena.core.messages import Message, Text
+from catena.store import formats
 from catena.store.elsewhere import Found
 from catena.store.elsewhere.laying import Plan, gguf_files
+from catena.store.elsewhere.templates import form_of
 from catena.store.elsewhere.walking import Walk
 from catena.store.formats import Value, plain_text
 from catena.store.manifests import digest_of
@@ -92,7 +94,9 @@ def plan(model: StoredModel) -> Plan:
         "os": "linux",
         "rootfs": {"type": "layers", "diff_ids": [weights.digest]},
     }
+    form = form_of(formats.find("gguf").describe(_by_role(model)).chat_template or "")
     texts = {
+        "template": form.go if form else "",
         "system": str(model.fact(f"{PRESET}system", "")),
         "params": _parameters(model),
         "license": manifest.licence,
@@ -115,8 +119,15 @@ def plan(model: StoredModel) -> Plan:
     }
     written[f"{MANIFESTS}/{HOST}/{NAMESPACE}/{model.name}/latest"] = msgspec.json.encode(listed)
     blob = f"{BLOBS}/{weights.digest.replace(':', '-')}"
-    left = ["chat template: Ollama wants one of its own form, `TEMPLATE` in a Modelfile"]
-    return Plan(f"{model.name}:latest", {blob: model.path("weights")}, written, leaves=tuple(left))
+    left = "chat template: Ollama wants one in Go's language, `TEMPLATE` in a Modelfile"
+    if form:
+        left = f"of the chat template all but plain turns in the form of {form.name}"
+    return Plan(f"{model.name}:latest", {blob: model.path("weights")}, written, leaves=(left,))
+
+
+def _by_role(model: StoredModel) -> dict[str, Path]:
+    files = model.manifest.files
+    return formats.by_role((entry.role, entry.name, model.paths[entry.name]) for entry in files)
 
 
 def _parameters(model: StoredModel) -> str:
@@ -169,6 +180,12 @@ def _model(walk: Walk, name: str, manifest: Path) -> Found:
     if weights is None:
         return refused("its weights are not here")
     settings, left = _settings(walk, of)
+    template = "".join(_texts(walk, of["template"][:1]))
+    form = form_of(template)
+    if form:
+        left.insert(0, f"template (the GGUF header's is used; if it has none, plain turns in the form of {form.name})")
+    elif template:
+        left.insert(0, "template (written for Go; the GGUF header's is used)")
     return msgspec.structs.replace(
         blank,
         path=weights,
@@ -177,6 +194,7 @@ def _model(walk: Walk, name: str, manifest: Path) -> Found:
         file_name=re.sub(r"[^A-Za-z0-9._-]+", "-", name.removesuffix(":latest")).strip("-.") + ".gguf",
         digests={str(weights): of["model"][0].digest.replace("-", ":")},
         facts=settings,
+        template=form.jinja if form else "",
         licence=_licence(walk, of["license"]),
         leaves=tuple(left),
     )
@@ -189,8 +207,6 @@ def _settings(walk: Walk, of: dict[str, list[Layer]]) -> tuple[dict[str, Value],
     """What the layers set for requests, as facts of a manifest; and what of them does not come along."""
     facts: dict[str, Value] = {}
     left = ["projector (pictures)"] if of["projector"] else []
-    if of["template"]:
-        left.append("template (written for Go; the one in the GGUF header is used)")
     for text in _texts(walk, of["params"]):
         parameters = _decoded(text, dict[str, Any], {})
         chosen, unknown = _sampling(parameters)

@@ -22,7 +22,7 @@ from catena.store.offers import NPM, Offer, catalogue, near, offer_of
 from catena.store.pull import hub, local, npm, wheel
 from catena.store.pull.hub import Reference
 from catena.store.pull.local import Chosen
-from catena.store.pull.staging import Staged, Unpacked
+from catena.store.pull.staging import Staged, Unpacked, stage
 from catena.store.rows import How, Report, silent
 from catena.store.seals import Seals
 
@@ -107,6 +107,9 @@ class Puller:
             for (_, _, path), file in zip(chosen.files, staged, strict=True):
                 found.check_digest(path, file.entry.digest)
             manifest = describe(name, chosen.format, staged, Provenance(found.source))
+            if found.template and manifest.task == "generate" and manifest.chat_template_digest is None:
+                staged.append(_written(folder / "template", found.template))
+                manifest = describe(name, chosen.format, staged, Provenance(found.source))
             facts = {**manifest.facts, **found.facts}
             manifest = msgspec.structs.replace(manifest, facts=facts, licence=found.licence or manifest.licence)
             return self._commit(manifest, staged, 0)
@@ -258,6 +261,14 @@ def _taken(name: str) -> ConflictError:
     return ConflictError(
         f"another model is called {name} already", hint=f"`catena rm {name}` first, or choose another --name"
     )
+
+
+def _written(draft: Path, template: str) -> Staged:
+    """A chat template as a draft."""
+    data = template.encode()
+    draft.write_bytes(data)
+    draft.chmod(0o400)
+    return stage("template", "chat_template.jinja", draft, digest_of(data), "copied")
 
 
 def check_name(name: str) -> None:
