@@ -12,7 +12,8 @@ import json
 import sys
 from typing import Any, cast
 
-sys.modules["numpy"] = cast(Any, None)  # miniaudio can do without it, and starts in half the time
+if __name__ == "__main__":
+    sys.modules["numpy"] = cast(Any, None)  # miniaudio can do without it, and starts in half the time
 import miniaudio  # noqa: E402
 
 try:
