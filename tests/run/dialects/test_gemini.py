@@ -236,7 +236,7 @@ def test_thoughts_and_text_stream_and_usage_counts_both(size: int) -> None:
         Delta(reasoning="Weighing it. "),
         Delta(text="Hello"),
         Delta(text=" world"),
-        Delta(seal="gemini:text:11:CiQB:abc+/=="),
+        Delta(seal="gemini:text:11:CiQBabc+/w=="),
         Finished(0, "stop"),
         Usage(100, 24, cached_tokens=64, reasoning_tokens=20),
     ]
@@ -269,7 +269,7 @@ def test_signatures_go_back_on_the_parts_that_they_came_with() -> None:
     )
     body, out = asked(ChatRequest("m", turns), "gemini-3-pro")
     parts = body["contents"][0]["parts"]
-    assert [part.get("thoughtSignature") for part in parts] == ["CsgB/first", None, None, "CiQB:abc+/=="]
+    assert [part.get("thoughtSignature") for part in parts] == ["CsgB/2Zpcg==", None, None, "CiQBabc+/w=="]
     assert parts[3]["text"] == "Hello world" and out.lost == ()
 
 
