@@ -14,7 +14,7 @@ from typing import Any, cast
 
 if __name__ == "__main__":
     sys.modules["numpy"] = cast(Any, None)  # miniaudio can do without it, and starts in half the time
-import miniaudio  # noqa: E402
+import miniaudio
 
 try:
     import resource
