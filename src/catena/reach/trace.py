@@ -190,8 +190,9 @@ def _reached(opened: Opened, is_proved: bool) -> Link:
     shown = {name: value for name, value in facts.items() if value}
     if not is_proved:
         return Link("reached", "failed", "the record of the decision is not proved by the log", shown)
-    then = "left this machine" if decision.outcome == "remote" else "was computed"
-    return Link("reached", "verified", f"the decision was recorded before anything {then}", shown)
+    if decision.outcome == "remote":
+        return Link("reached", "verified", "the decision was recorded before anything left this machine", shown)
+    return Link("reached", "verified", "the decision was recorded before anything was computed", shown)
 
 
 def _watched(

@@ -16,6 +16,11 @@ export const REASONS = {
   "the closing record is proved by the log": "日志证明了这条结束记录",
   "the record of the decision is not proved by the log": "日志不能证明这条决定记录",
   "the decision was recorded before anything was computed": "决定在计算之前就已写入记录",
+  "the decision was recorded before anything left this machine": "决定在任何内容离开本机之前就已写入记录",
+  "the model is somewhere else; nothing is known here of its weights, and its digest is of its name only":
+    "模型在别处；本机不知道它的权重，指纹只是其名称的指纹",
+  "what left and came back is proved by the log; how the provider computed it is not known here":
+    "日志证明了离开与返回的内容；提供者如何计算，本机无从得知",
   "the opening record is in the tree that this machine's key signed": "开头的记录在本机密钥签名的日志树中",
   "both records are in the tree that this machine's key signed": "两条记录都在本机密钥签名的日志树中",
 };
