@@ -30,6 +30,8 @@ from catena.store.rows import Progress, Report
 NUM_CONNECTIONS = 4
 CHUNK_BYTES = NUM_CONNECTIONS * PIECE_BYTES
 # Bytes are written in runs this long, or after this time: the kernel takes few long writes for far less work.
+# A new download is at most so far ahead of its hash.
+LEAD_PIECES = 2 * NUM_CONNECTIONS
 RUN_BYTES, RUN_S, MAX_RUN = 1 << 20, 0.25, 512
 READ_BYTES = 256 << 10
 REPORT_S, RATE_S, SYNC_S = 0.1, 10.0, 5.0
@@ -151,7 +153,7 @@ class Download:
         self._changed = threading.Condition()
         self._errors: list[BaseException] = []
         self._num_left = 0
-        self._hashed_bytes = 0
+        self._hashed_bytes = self._num_begun = self._num_hashed = 0
         self.bytes_downloaded = 0
 
     @property
@@ -192,7 +194,16 @@ class Download:
         for draft in self._drafts:
             for number in range(draft.journal.num_pieces):
                 if not draft.had[number]:
+                    self._stay_near()
                     yield draft, number
+
+    def _stay_near(self) -> None:
+        """Let the hash keep up with a download that began anew: on few cores both then end together, and what is hashed
+        soon after it came is still in the caches. One that is taken up again has old pieces to be hashed first."""
+        with self._changed:
+            while self._num_begun - self._num_hashed > LEAD_PIECES and not self.bytes_held and not self._errors:
+                self._changed.wait(1.0)
+            self._num_begun += 1
 
     def _together(
         self,
@@ -423,6 +434,9 @@ class Download:
             ):
                 for each in hashes:
                     each.update(view)
+            with self._changed:
+                self._num_hashed += 1
+                self._changed.notify_all()
         is_right = total.hexdigest() == remote.sha256 if remote.sha256 else blob.hexdigest() == remote.git_sha1
         return f"sha256:{total.hexdigest()}", is_right
 
