@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.model
 MODEL = "moonshine-tiny"
 CLIP = "austen-0920"
 SPEECH = "speech"
-PULLING_S = 600
+PULLING_S, CLOSING_S = 600, 30
 
 
 @pytest.fixture(scope="module")
@@ -218,8 +219,8 @@ def test_leaving(speech: Gateway) -> None:
         next(iter(stream))
         receipt = stream.response.headers["catena-receipt"]
         stream.close()
-    for _ in range(100):
-        if closed := speech.record(receipt):
-            break
-    assert closed["outcome"] == "cancelled"
+    until_s, closed = time.monotonic() + CLOSING_S, None
+    while closed is None and time.monotonic() < until_s:
+        closed = speech.record(receipt)
+    assert closed is not None and closed["outcome"] == "cancelled"
     assert speech.get("/catena/v1/status")["scheduler"]["queue"] == 0
