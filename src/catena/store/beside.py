@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from catena.core.errors import FormatError
+from catena.core.errors import FormatError, UnsupportedError
 from catena.store.window import opened
 
 MAX_JSON_BYTES = 1 << 20
@@ -58,6 +58,31 @@ def template(path: Path) -> str:
             return window.read(0, window.size).decode()
         except UnicodeDecodeError:
             raise FormatError("the chat template is not UTF-8") from None
+
+
+def chat_template(paths: Mapping[str, Path]) -> str | None:
+    """The chat template beside the weights, or in the tokenizer's configuration. Raises FormatError."""
+    if "template" in paths:
+        return template(paths["template"])
+    if "tokenizer_config" not in paths:
+        return None
+    config = json_object(paths["tokenizer_config"], max_bytes=MAX_TOKENIZER_BYTES)
+    return value(config, "chat_template", str, "") or None
+
+
+def pooling(paths: Mapping[str, Path], known: Mapping[str, str]) -> str:
+    """How a sentence-transformers pooling configuration says that tokens become one vector; empty if none is there.
+
+    Raises UnsupportedError for a way that is not `known`, FormatError.
+    """
+    if "pooling" not in paths:
+        return ""
+    config = json_object(paths["pooling"])
+    modes = [key for key in config if key.startswith("pooling_mode") and value(config, key, bool, False)]
+    if len(modes) != 1 or modes[0] not in known:
+        names = " and ".join(known.values())
+        raise UnsupportedError("the model pools in a way that is not known here", hint=f"known are {names}")
+    return known[modes[0]]
 
 
 def part_number(name: str) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from catena.core.errors import NotFoundError
+from catena.core.errors import IntegrityError, NotFoundError
 from catena.core.manifest import Manifest, Provenance, StoredModel
 from catena.core.settings import StoreSettings
 from catena.store import elsewhere, folders, formats
@@ -38,6 +38,7 @@ class Store:
         self._puller = Puller(blobs, self._manifests, self._seals, settings)
         self._deriver = Deriver(blobs, self._manifests, self._seals, settings)
         self._models: dict[str, StoredModel] = {}
+        self._laid: set[str] = set()  # digests of the models that are handed out as folders
 
     @classmethod
     def open(cls, home: Path, settings: StoreSettings, signer: Signer) -> Store:
@@ -66,10 +67,13 @@ class Store:
             check_name_of(named, model.manifest)
         else:
             self._check_kept(model.manifest, digest)
-        if folders.is_needed(model.manifest):
-            self._folders.lay(model.manifest, digest)
-        for entry in model.manifest.files:
-            self._seals.check(model.paths[entry.name], entry.digest, entry.name)
+        try:
+            self._check(model)
+        except IntegrityError:
+            if digest not in self._laid:
+                raise
+            self._folders.lay(model.manifest, digest)  # it may be the links only
+            self._check(model)
         return model
 
     def manifest(self, digest: str) -> Manifest:
@@ -225,8 +229,13 @@ class Store:
                     folders.remove(folder)
         return Collected(num_files, num_bytes)
 
+    def _check(self, model: StoredModel) -> None:
+        for entry in model.manifest.files:
+            self._seals.check(model.paths[entry.name], entry.digest, entry.name)
+
     def _paths(self, manifest: Manifest, digest: str) -> dict[str, Path]:
         if folders.is_needed(manifest):
+            self._laid.add(digest)
             return self._folders.lay(manifest, digest)
         return {entry.name: self._blobs.path(entry.digest) for entry in manifest.files}
 

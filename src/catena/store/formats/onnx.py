@@ -49,6 +49,7 @@ UNIT_KEY = "unit:"
 # Text encoders have no other inputs than these.
 TEXT_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 HIDDEN = "last_hidden_state"
+POOLING = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
 # A model of speech is an encoder of samples and a decoder that writes tokens.
 SAMPLES, STATES = "input_values", "encoder_hidden_states"
 
@@ -165,7 +166,7 @@ def describe(paths: Mapping[str, Path]) -> Facts:
         hidden = next(port for port in graph.outputs if port.name == HIDDEN)
         width = hidden.shape[-1] if hidden.shape else -1
         values["embedding_width"] = width if width > 0 else beside.count(config, "hidden_size")
-        values["pooling"] = _pooling(beside.json_object(paths["pooling"])) if "pooling" in paths else ""
+        values["pooling"] = beside.pooling(paths, POOLING)
     return Facts(
         task=task,
         signature=_signature(graph, paths),
@@ -234,15 +235,6 @@ def _speech_task(encoder: Graph, decoder: Graph) -> Task:
             hint=f"the encoder takes {SAMPLES}, the decoder input_ids and {STATES}",
         )
     return "transcribe"
-
-
-def _pooling(config: Mapping[str, msgspec.Raw]) -> str:
-    """How a sentence-transformers pooling configuration says that tokens become one vector."""
-    modes = [key for key in config if key.startswith("pooling_mode") and beside.value(config, key, bool, False)]
-    known = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
-    if len(modes) != 1 or modes[0] not in known:
-        raise UnsupportedError("the model pools in a way that is not known here", hint="known are cls and mean")
-    return known[modes[0]]
 
 
 def _whole_number(text: str, default: int) -> int:

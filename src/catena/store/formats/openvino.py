@@ -132,7 +132,7 @@ def describe(paths: Mapping[str, Path]) -> Facts:
         task=task,
         signature=Signature(graph.inputs, graph.outputs),
         values={key: value for key, value in values.items() if value},
-        chat_template=_template(paths) if task == "generate" else None,
+        chat_template=beside.chat_template(paths) if task == "generate" else None,
     )
 
 
@@ -148,15 +148,6 @@ def _task(graph: Graph, has_tokenizer: bool) -> Task:
     if logits is not None and len(logits.shape) == 2:
         return "rerank" if logits.shape[1] == 1 else "classify"
     return "predict"
-
-
-def _template(paths: Mapping[str, Path]) -> str | None:
-    if "template" in paths:
-        return beside.template(paths["template"])
-    if "tokenizer_config" not in paths:
-        return None
-    config = beside.json_object(paths["tokenizer_config"], max_bytes=beside.MAX_TOKENIZER_BYTES)
-    return beside.value(config, "chat_template", str, "") or None
 
 
 class _Reading:

@@ -69,6 +69,7 @@ TASKS: Mapping[str, Task] = {
     "ForConditionalGeneration": "generate",
     "Model": "embed",
 }
+POOLING = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean", "pooling_mode_lasttoken": "last"}
 _PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
 _TOKENIZERS = frozenset({"tokenizer", "sentencepiece", "vocabulary", "word_pieces"})
 _ARCHITECTURE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -172,7 +173,7 @@ def describe(paths: Mapping[str, Path]) -> Facts:
         "embedding_width": beside.count(text, "hidden_size"),
         "layers": beside.count(text, "num_hidden_layers"),
         "vocabulary": beside.count(text, "vocab_size"),
-        "pooling": _pooling(paths) if task == "embed" else "",
+        "pooling": beside.pooling(paths, POOLING) if task == "embed" else "",
         # Such a model is made of code that came with it; nothing here runs that.
         "needs_code": "auto_map" in config,
     }
@@ -180,7 +181,7 @@ def describe(paths: Mapping[str, Path]) -> Facts:
         task=task,
         signature=_signature(task, values),
         values={key: value for key, value in values.items() if value},
-        chat_template=_template(paths) if task == "generate" else None,
+        chat_template=beside.chat_template(paths) if task == "generate" else None,
     )
 
 
@@ -262,28 +263,6 @@ def _adapter(config: beside.Object, num_parameters: int, dtype: str) -> Facts:
         "title": plain_text(beside.value(config, "base_model_name_or_path", str, "")),
     }
     return Facts("adapter", values={key: value for key, value in values.items() if value})
-
-
-def _pooling(paths: Mapping[str, Path]) -> str:
-    """How a sentence-transformers pooling configuration says that tokens become one vector; empty if none does."""
-    config = beside.json_object(paths["pooling"]) if "pooling" in paths else {}
-    known = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean", "pooling_mode_lasttoken": "last"}
-    modes = [key for key in config if key.startswith("pooling_mode") and beside.value(config, key, bool, False)]
-    if not modes:
-        return ""
-    if len(modes) != 1 or modes[0] not in known:
-        raise UnsupportedError("the model pools in a way that is not known here", hint="known are cls, mean and last")
-    return known[modes[0]]
-
-
-def _template(paths: Mapping[str, Path]) -> str | None:
-    """The chat template beside the weights, or in the tokenizer's configuration."""
-    if "template" in paths:
-        return beside.template(paths["template"])
-    if "tokenizer_config" not in paths:
-        return None
-    config = beside.json_object(paths["tokenizer_config"], max_bytes=beside.MAX_TOKENIZER_BYTES)
-    return beside.value(config, "chat_template", str, "") or None
 
 
 def _signature(task: Task, values: Mapping[str, Value]) -> Signature:
