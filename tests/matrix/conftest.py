@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import http.client
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -71,25 +71,32 @@ class Matrix:
         return {**body, "model": f"{end}/{wish.model}"}
 
 
-@pytest.fixture(scope="module")
-def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
-    """Everything runs until the module ends."""
-    home: Path = tmp_path_factory.mktemp("home")
-    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
-        providers = {name: stack.enter_context(provider(name)) for name in ENDS}
-        tables = [
-            f'[[reach.providers]]\nname = "{name}"\nkind = "{name}"\nbase_url = "{one.url}"\n'
-            for name, one in providers.items()
-        ]
-        (home / "catena.toml").write_text("\n".join(["[reach]\nport = 0\ndrain_s = 1\n", *tables]))
+@contextmanager
+def up(home: Path, bases: Mapping[str, str], *, with_echo: bool = False) -> Iterator[tuple[str, int]]:
+    """A gateway over the state folder `home` with a provider of each kind at its base URL; gives host and port."""
+    tables = [
+        f'[[reach.providers]]\nname = "{kind}"\nkind = "{kind}"\nbase_url = "{base}"\n' for kind, base in bases.items()
+    ]
+    (home / "catena.toml").write_text("\n".join(["[reach]\nport = 0\ndrain_s = 1\n", *tables]))
+    with ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setenv("CATENA_HOME", str(home))
         portal = stack.enter_context(anyio.from_thread.start_blocking_portal("asyncio", {"use_uvloop": True}))
-        chain = stack.enter_context(portal.wrap_async_context_manager(open_chain()))
+        chain = stack.enter_context(portal.wrap_async_context_manager(open_chain(with_echo=with_echo)))
         running = stack.enter_context(
             portal.wrap_async_context_manager(listening(chain.gateway(), chain.settings.reach))
         )
         host, _, port = running.url.removeprefix("http://").rpartition(":")
-        yield Matrix(host, int(port), providers)
+        yield host, int(port)
+
+
+@pytest.fixture(scope="module")
+def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
+    """Everything runs until the module ends."""
+    with ExitStack() as stack:
+        providers = {name: stack.enter_context(provider(name)) for name in ENDS}
+        bases = {name: one.url for name, one in providers.items()}
+        yield Matrix(*stack.enter_context(up(tmp_path_factory.mktemp("home"), bases)), providers)
 
 
 @pytest.fixture(autouse=True)

@@ -34,6 +34,9 @@ BESIDE = """
 | vectors, through `/v1/embeddings` and `/api/embed` | OpenAI, Ollama, Gemini | Anthropic, Open Inference |
 | counts, through `/v1/messages/count_tokens` | Anthropic, Gemini | OpenAI, Ollama, Open Inference |
 | arrays, through `/v2/models/{model}/infer` | Open Inference | OpenAI, Anthropic, Ollama, Gemini |
+
+`tests/matrix/test_behind.py` puts a gateway behind a gateway: what is said in the dialects of OpenAI, Anthropic, Ollama
+and Open Inference is what our own protocols take.
 """
 
 

@@ -37,7 +37,7 @@ def said(name: str) -> bytes:
 BODIES = {path.name: path.read_bytes() for path in sorted(RECORDED.iterdir())}
 BODIES |= {f"{name}_said": said(name) for name in DIALECTS}
 WORDS = (b"null", b"-1", b"1e400", b"[]", b"{}", b'""', b'"\\ud800"', b"99999999999999999999", b"[" * 3000, b"\xff\xfe")
-MAX_BYTES = 8 << 20
+MAX_BYTES = 4 << 20
 
 
 def bent(body: bytes, dice: random.Random) -> bytes:
@@ -91,7 +91,7 @@ def test_an_endless_stream_is_read_in_little_memory(name: str, piece: bytes) -> 
     tracemalloc.start()
     try:
         with contextlib.suppress(CatenaError):
-            for _ in play(DIALECTS[name], REQUEST, piece * 20_000, size=1 << 16):
+            for _ in play(DIALECTS[name], REQUEST, piece * 6_000, size=1 << 14):
                 pass
         assert tracemalloc.get_traced_memory()[1] < MAX_BYTES
     finally:
