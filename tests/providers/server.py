@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Iterator
@@ -26,8 +27,9 @@ class Provider:
     went out, and `gone` is set when a client left before its answer's end.
     """
 
-    def __init__(self, speaker: Speaker) -> None:
+    def __init__(self, speaker: Speaker, tls: ssl.SSLContext | None = None) -> None:
         self.speaker = speaker
+        self.tls = tls
         self.answers: list[Answer] = [Answer()]
         self.asked: list[Asked] = []
         self.num_connections = 0
@@ -37,7 +39,7 @@ class Provider:
 
     @property
     def root(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def url(self) -> str:
@@ -188,10 +190,10 @@ class _Connection:
 
 
 @contextmanager
-def provider(dialect: str) -> Iterator[Provider]:
+def provider(dialect: str, tls: ssl.SSLContext | None = None) -> Iterator[Provider]:
     """A provider that speaks `dialect` (a module of this folder), on a thread of its own until the block ends."""
     speaker: Speaker = importlib.import_module(f"tests.providers.{dialect}").speaker
-    made = Provider(speaker)
+    made = Provider(speaker, tls)
     with anyio.from_thread.start_blocking_portal("asyncio") as portal:
         server: Any = portal.call(_listen, made)
         try:
@@ -213,7 +215,7 @@ async def _listen(made: Provider) -> tuple[asyncio.Server, set[asyncio.Task[None
         finally:
             tasks.discard(task)
 
-    server = await asyncio.start_server(take, "127.0.0.1", 0)
+    server = await asyncio.start_server(take, "127.0.0.1", 0, ssl=made.tls)
     made.port = server.sockets[0].getsockname()[1]
     return server, tasks
 

@@ -6,6 +6,7 @@ Knows no dialect. pyreqwest does the speaking; docs/decisions says why, and what
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
@@ -27,6 +28,7 @@ POOL_IDLE = timedelta(seconds=60)
 CLOSING_TIME_S = 5.0
 # The library's words for a connection that was there and broke before an answer came (in contrast to `Connect`).
 BROKE_UNANSWERED = "(SendRequest)"
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
 T = TypeVar("T")
 
 
@@ -53,10 +55,11 @@ class Answer(Struct):
 class Client:
     """Speaks to one remote end. Connections are kept for the next request; `close` ends them."""
 
-    def __init__(self, name: str, base_url: str, settings: ProviderSettings) -> None:
+    def __init__(self, name: str, base_url: str, settings: ProviderSettings, authorities: bytes = b"") -> None:
         self._name = name
         self._base_url = base_url
         self._settings = settings
+        self._authorities = authorities
         self._http: HttpClient | None = None
         self._num_idle = 0  # connections that may wait in the pool: never fewer than do
 
@@ -149,6 +152,8 @@ class Client:
             builder = builder.gzip(False).brotli(False).zstd(False).deflate(False)
             builder = builder.connect_timeout(timedelta(seconds=settings.connect_timeout_s))
             builder = builder.read_timeout(timedelta(seconds=silence_s)).pool_idle_timeout(POOL_IDLE)
+            for certificate in _CERTIFICATE.findall(self._authorities):
+                builder = builder.add_root_certificate_pem(certificate)
             self._http = builder.build()
         return self._http
 

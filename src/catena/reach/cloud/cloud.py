@@ -24,7 +24,9 @@ class Cloud:
 
     def __init__(self, providers: Iterable[ProviderSettings], environ: Mapping[str, str] = os.environ) -> None:
         self.ends = configured(providers, environ)
-        self._clients = {name: Client(name, end.base_url, end.settings) for name, end in self.ends.items()}
+        self._clients = {
+            name: Client(name, end.base_url, end.settings, end.authorities) for name, end in self.ends.items()
+        }
 
     def find(self, name: str, /) -> RemoteModel | None:
         """The remote model that is called `name`; None if its first part names no provider.

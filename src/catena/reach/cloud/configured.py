@@ -6,9 +6,11 @@ import difflib
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
+from cryptography import x509
 from msgspec import Struct
 
 from catena.core import registry
@@ -33,6 +35,7 @@ class End(Struct, frozen=True):
     dialect: Dialect
     key: Key
     settings: ProviderSettings
+    authorities: bytes = b""
 
 
 def configured(providers: Iterable[ProviderSettings], environ: Mapping[str, str]) -> dict[str, End]:
@@ -66,7 +69,7 @@ def _end(one: ProviderSettings, environ: Mapping[str, str]) -> End:
         dialect = _adapted(one, dialect, quirks)
     if not one.models:
         raise _wrong(one, "models", "is empty", 'write ["*"], patterns, or names')
-    return End(one.name, kind, base_url, host, dialect, _key(one, service, environ), one)
+    return End(one.name, kind, base_url, host, dialect, _key(one, service, environ), one, _authorities(one))
 
 
 def _service(one: ProviderSettings) -> Service | None:
@@ -125,6 +128,21 @@ def _key(one: ProviderSettings, service: Service | None, environ: Mapping[str, s
         raise _wrong(one, "key_keyring", "is not SERVICE/USER", "as in `keyring set SERVICE USER`")
     variable = one.key_env or ("" if one.key_keyring or service is None else service.key_env)
     return Key(one.name, variable, one.key_keyring, environ)
+
+
+def _authorities(one: ProviderSettings) -> bytes:
+    """The certificates that `ca_file` holds; empty without one."""
+    if not one.ca_file:
+        return b""
+    try:
+        data = Path(one.ca_file).expanduser().read_bytes()
+    except OSError as error:
+        raise _wrong(one, "ca_file", f"cannot be read: {error.strerror}", "name a file of PEM certificates") from None
+    try:
+        x509.load_pem_x509_certificates(data)
+    except ValueError:
+        raise _wrong(one, "ca_file", "holds no certificate", "it begins with -----BEGIN CERTIFICATE-----") from None
+    return data
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,0 +1,98 @@
+"""Certificates are checked, against the system's authorities and those that a provider's settings name."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from tests.providers.server import provider
+from tests.reach.cloud.conftest import Place, asking
+
+from catena.core.errors import ConfigError, NetworkError
+from catena.core.messages import collect
+from catena.core.settings import ProviderSettings
+from catena.reach.cloud.cloud import Cloud
+from catena.reach.cloud.configured import configured
+from catena.reach.ticket import Caller
+
+pytestmark = pytest.mark.anyio
+BROKEN = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+
+
+def name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
+
+
+def certificate(
+    subject: str, issuer: str, key: ec.EllipticCurvePrivateKey, signer: ec.EllipticCurvePrivateKey, host: str = ""
+) -> bytes:
+    """A certificate for `host`, or without one for an authority."""
+    today = datetime.now(UTC)
+    made = x509.CertificateBuilder().subject_name(name(subject)).issuer_name(name(issuer)).public_key(key.public_key())
+    made = made.serial_number(x509.random_serial_number()).not_valid_before(today - timedelta(1))
+    made = made.not_valid_after(today + timedelta(1))
+    made = made.add_extension(x509.BasicConstraints(ca=not host, path_length=None), critical=True)
+    if host:
+        names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))])
+        made = made.add_extension(names, critical=False)
+    return made.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> tuple[Path, ssl.SSLContext, ssl.SSLContext]:
+    """An authority's file, a server with its certificate for 127.0.0.1, and one with that for another address."""
+    root = ec.generate_private_key(ec.SECP256R1())
+    (tmp_path / "ca.pem").write_bytes(certificate("test authority", "test authority", root, root))
+    contexts: list[ssl.SSLContext] = []
+    for host in ("127.0.0.1", "127.0.0.9"):
+        key = ec.generate_private_key(ec.SECP256R1())
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        path = tmp_path / f"{host}.pem"
+        path.write_bytes(private + certificate(host, "test authority", key, root, host))
+        contexts.append(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+        contexts[-1].load_cert_chain(path)
+    return tmp_path / "ca.pem", contexts[0], contexts[1]
+
+
+async def ask(tls: ssl.SSLContext, ca_file: str) -> str:
+    with provider("openai", tls) as made:
+        cloud = Cloud([ProviderSettings("far", "openai", made.url, ca_file=ca_file)], {})
+        try:
+            async with Place(made, cloud).router.generate(asking(), Caller()) as answer:
+                return (await collect(answer.events)).choices[0].text
+        finally:
+            await cloud.close()
+
+
+async def test_an_authority_that_settings_name_is_trusted(
+    authority: tuple[Path, ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    assert await ask(authority[1], str(authority[0])) == "Hello world"
+
+
+async def test_an_unknown_authority_and_another_hosts_certificate_are_not(
+    authority: tuple[Path, ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    for tls, ca_file in ((authority[1], ""), (authority[2], str(authority[0]))):
+        with pytest.raises(NetworkError, match="provider 'far' cannot be reached"):
+            await ask(tls, ca_file)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [(None, "cannot be read"), ("hello", "holds no certificate"), (BROKEN, "holds no certificate")]
+)
+async def test_a_file_without_certificates_is_refused(tmp_path: Path, text: str | None, words: str) -> None:
+    path = tmp_path / "ca.pem"
+    if text is not None:
+        path.write_text(text)
+    one = ProviderSettings("far", "openai", "https://api.example/v1", ca_file=str(path))
+    with pytest.raises(ConfigError, match=f"provider 'far': ca_file {words}"):
+        configured([one], {})
