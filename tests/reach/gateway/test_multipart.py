@@ -9,9 +9,9 @@ import anyio
 import httpx2
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.reach.gateway.conftest import Door, Log, Memory, Response, Script
+from tests.reach.gateway.conftest import Door, Log, Memory, Script
 
 from catena.core.settings import ReachSettings
 from catena.reach.access import Access
@@ -158,20 +158,27 @@ EDITS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.fixture(scope="module")
+def drafts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("drafts")
+
+
+@pytest.fixture(scope="module")
+def reader(drafts: Path) -> Door:
+    """One gateway for all forms."""
+    return door(drafts)
+
+
+@settings(max_examples=100, deadline=None)
 @given(edits=EDITS, size=st.integers(1, 300))
 def test_a_form_bent_anywhere_is_read_or_refused_with_an_error_and_leaves_nothing(
-    tmp_path: Path, edits: list[tuple[int, int, bytes]], size: int
+    reader: Door, drafts: Path, edits: list[tuple[int, int, bytes]], size: int
 ) -> None:
     body = GOOD
     for place, gone, new in edits:
         body = body[:place] + new + body[place + gone :]
-
-    async def once() -> Response:
-        pieces = [body[start : start + size] for start in range(0, len(body), size)] or [b""]
-        return await door(tmp_path).post("/form", None, headers=TYPE, pieces=pieces)
-
-    response = anyio.run(once)
+    pieces = [body[start : start + size] for start in range(0, len(body), size)] or [b""]
+    response = anyio.run(lambda: reader.post("/form", None, headers=TYPE, pieces=pieces))
     assert response.status in (200, 400, 413)
     assert response.status == 200 or msgspec.json.decode(response.body)["error"]["message"]
-    assert files(tmp_path) == []
+    assert files(drafts) == []
