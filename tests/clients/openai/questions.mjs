@@ -25,7 +25,7 @@ const add = {
     additionalProperties: false,
   },
 };
-const call = { tools: [add], tool_choice: "required", parallel_tool_calls: false, max_output_tokens: 60 };
+const call = { tools: [add], tool_choice: "required", parallel_tool_calls: false, max_output_tokens: 40 };
 const form = {
   type: "json_schema",
   name: "light",
@@ -70,7 +70,7 @@ found.chatChunks = await gathered(await client.chat.completions.create({ ...chat
 const chatTool = { type: "function", function: { name: add.name, strict: true, parameters: add.parameters } };
 found.chatCall = await client.chat.completions.create({
   ...chat,
-  max_tokens: 60,
+  max_tokens: 40,
   tools: [chatTool],
   tool_choice: "required",
   parallel_tool_calls: false,
@@ -85,8 +85,9 @@ found.helperKinds = [];
 for await (const event of helper) found.helperKinds.push(event.type);
 found.helper = await helper.finalResponse();
 found.called = await client.responses.create({ ...ask, ...call });
-found.callEvents = await gathered(await client.responses.create({ ...ask, ...call, stream: true }));
-found.parsed = await client.responses.parse({ ...ask, max_output_tokens: 60, text: { format: form } });
+const called = { ...echo, ...call, stream: true };
+found.callEvents = await gathered(await client.responses.create(called));
+found.parsed = await client.responses.parse({ ...ask, max_output_tokens: 40, text: { format: form } });
 found.continued = await client.responses.create({ model: "echo", input: "four", previous_response_id: found.helper.id });
 found.items = [];
 for await (const item of client.responses.inputItems.list(found.continued.id)) found.items.push(item);
@@ -94,7 +95,7 @@ found.counted = await client.responses.inputTokens.count({ model, input: questio
 await client.responses.delete(found.continued.id);
 found.deleted = await errorOf(() => client.responses.retrieve(found.continued.id));
 
-found.background = await client.responses.create({ ...ask, background: true });
+found.background = await client.responses.create({ ...echo, background: true });
 found.polled = await ended(found.background.id);
 const following = await client.responses.create({ ...echo, background: true, stream: true });
 found.first = [];

@@ -20,7 +20,7 @@ async def show(exchange: Exchange) -> None:
     """GET /v1/responses/{id}: the response as it stands, or with `stream` its events after `starting_after`."""
     id = exchange.params["id"]
     course = live(exchange, id)
-    streams = _flag(exchange, "stream")
+    streams = _flag(exchange, "stream") and exchange.method == "GET"
     number = exchange.query_int("starting_after", -1, 0, MAX_NUMBER) + 1
     if number and not streams:
         raise InputError("starting_after needs stream", param="starting_after", hint="set stream to true")
