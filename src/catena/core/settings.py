@@ -46,7 +46,7 @@ class ProviderSettings(Struct, frozen=True, forbid_unknown_fields=True):
     `key_env` names the variable it is in, `key_keyring` its entry (`SERVICE/USER`) in the system's keyring. `models`
     are patterns (`*`, `?`, `[…]`). `quirks` replace the service's. `price_in` and `price_out` are per million tokens,
     in `currency`. `idle_timeout_s` is the longest silence within an answer. `ca_file` holds certificates (PEM) of
-    authorities that are trusted besides the system's.
+    authorities that are trusted besides the system's; `proxy` is a tunnel for `https://`, and sees no content.
     """
 
     name: str
@@ -59,6 +59,7 @@ class ProviderSettings(Struct, frozen=True, forbid_unknown_fields=True):
     quirks: tuple[str, ...] | None = None
     allow_plain_http: bool = False
     ca_file: str = ""
+    proxy: str = ""
     connect_timeout_s: Annotated[float, Meta(gt=0)] = 10.0
     first_byte_timeout_s: Annotated[float, Meta(gt=0)] = 300.0
     idle_timeout_s: Annotated[float, Meta(gt=0)] = 120.0

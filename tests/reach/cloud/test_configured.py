@@ -49,6 +49,9 @@ def end(environ: dict[str, str] | None = None, **settings: Any) -> End:
         ({"key_keyring": "alone"}, "provider 'far': key_keyring is not SERVICE/USER", ""),
         ({"quirks": ("max_completion_token",)}, "quirks 'max_completion_token' is unknown to openai", "did you mean"),
         ({"models": ()}, "provider 'far': models is empty", ""),
+        ({"proxy": "proxy:3128"}, "provider 'far': proxy is not http://HOST:PORT", ""),
+        ({"proxy": "http://me:secret@proxy:3128"}, "provider 'far': proxy is not http://HOST:PORT", ""),
+        ({"proxy": "http://p:1", "base_url": "http://[::1]:8"}, "provider 'far': proxy would see everything", ""),
     ],
 )
 def test_a_wrong_setting_is_refused_exactly(settings: dict[str, Any], message: str, hint: str) -> None:

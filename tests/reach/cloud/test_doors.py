@@ -111,13 +111,25 @@ def test_triton_clients_reach_a_remote_predictor(world: World) -> None:
     assert result.get_response()["outputs"] and made.asked[0].path == "/v2/models/net/infer"
 
 
-def test_the_warning_names_what_was_lost_for_openai_clients(world: World) -> None:
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {"messages": QUESTION, "seed": 4}),
+        ("/v1/responses", {"input": "Hi", "store": False, "seed": 4}),
+        ("/api/chat", {"messages": QUESTION, "options": {"seed": 4}}),
+        ("/v2/models/anthropic/big/generate", {"text_input": "Hi", "parameters": {"seed": 4}}),
+    ],
+)
+def test_every_protocol_names_what_was_lost(world: World, path: str, body: dict[str, Any], streams: bool) -> None:
     world.say("anthropic", Answer())
-    with world.gateway.client() as client:
-        raw = client.chat.completions.with_raw_response.create(
-            model="anthropic/big", messages=QUESTION, seed=4, max_tokens=4
-        )
-    assert "seed ignored: the provider's dialect cannot carry it" in raw.headers["catena-warning"]
+    if path.startswith("/v2"):
+        path += "_stream" if streams else ""
+    else:
+        body = {**body, "model": "anthropic/big", "stream": streams}
+    answer = httpx2.post(world.gateway.url + path, json=body)
+    assert answer.status_code == 200, answer.text
+    assert "seed ignored: the provider's dialect cannot carry it" in answer.headers["catena-warning"]
 
 
 def test_a_refused_key_of_ours_does_not_look_like_the_callers(world: World) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import anyio
+import anyio.abc
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -62,9 +65,9 @@ def authority(tmp_path: Path) -> tuple[Path, ssl.SSLContext, ssl.SSLContext]:
     return tmp_path / "ca.pem", contexts[0], contexts[1]
 
 
-async def ask(tls: ssl.SSLContext, ca_file: str) -> str:
+async def ask(tls: ssl.SSLContext, ca_file: str, proxy: str = "") -> str:
     with provider("openai", tls) as made:
-        cloud = Cloud([ProviderSettings("far", "openai", made.url, ca_file=ca_file)], {})
+        cloud = Cloud([ProviderSettings("far", "openai", made.url, ca_file=ca_file, proxy=proxy)], {})
         try:
             async with Place(made, cloud).router.generate(asking(), Caller()) as answer:
                 return (await collect(answer.events)).choices[0].text
@@ -84,6 +87,47 @@ async def test_an_unknown_authority_and_another_hosts_certificate_are_not(
     for tls, ca_file in ((authority[1], ""), (authority[2], str(authority[0]))):
         with pytest.raises(NetworkError, match="provider 'far' cannot be reached"):
             await ask(tls, ca_file)
+
+
+class Tunnel:
+    """A proxy that takes CONNECT, and keeps what passes it from the client."""
+
+    def __init__(self) -> None:
+        self.heads: list[bytes] = []
+        self.passed = bytearray()
+
+    async def serve(self, near: anyio.abc.SocketStream) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += await near.receive()
+        self.heads.append(head)
+        host, _, port = head.split(b" ")[1].decode().rpartition(":")
+        async with near, await anyio.connect_tcp(host, int(port)) as far:
+            await near.send(b"HTTP/1.1 200 OK\r\n\r\n")
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._pass, near, far, True)
+                await self._pass(far, near, False)
+                group.cancel_scope.cancel()
+
+    async def _pass(self, source: anyio.abc.SocketStream, target: anyio.abc.SocketStream, keeps: bool) -> None:
+        with suppress(anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            async for piece in source:
+                if keeps:
+                    self.passed += piece
+                await target.send(piece)
+
+
+async def test_a_proxy_is_a_tunnel_that_sees_no_content(
+    authority: tuple[Path, ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    tunnel = Tunnel()
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, tunnel.serve)
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        assert await ask(authority[1], str(authority[0]), f"http://127.0.0.1:{port}") == "Hello world"
+        group.cancel_scope.cancel()
+    assert tunnel.heads[0].startswith(b"CONNECT 127.0.0.1:")
+    assert len(tunnel.passed) > 100 and b"Hi" not in tunnel.passed and b"chat/completions" not in tunnel.passed
 
 
 @pytest.mark.parametrize(

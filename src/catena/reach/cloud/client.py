@@ -18,6 +18,7 @@ from msgspec import Struct
 from pyreqwest import exceptions
 from pyreqwest.client import Client as HttpClient
 from pyreqwest.client import ClientBuilder
+from pyreqwest.proxy import ProxyBuilder
 
 from catena.core.errors import CatenaError, ExpiredError, NetworkError, TooLargeError
 from catena.core.settings import ProviderSettings
@@ -152,6 +153,8 @@ class Client:
             builder = builder.gzip(False).brotli(False).zstd(False).deflate(False)
             builder = builder.connect_timeout(timedelta(seconds=settings.connect_timeout_s))
             builder = builder.read_timeout(timedelta(seconds=silence_s)).pool_idle_timeout(POOL_IDLE)
+            if settings.proxy:
+                builder = builder.proxy(ProxyBuilder.https(settings.proxy))
             for certificate in _CERTIFICATE.findall(self._authorities):
                 builder = builder.add_root_certificate_pem(certificate)
             self._http = builder.build()

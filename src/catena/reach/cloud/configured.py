@@ -69,6 +69,7 @@ def _end(one: ProviderSettings, environ: Mapping[str, str]) -> End:
         dialect = _adapted(one, dialect, quirks)
     if not one.models:
         raise _wrong(one, "models", "is empty", 'write ["*"], patterns, or names')
+    _check_proxy(one, base_url)
     return End(one.name, kind, base_url, host, dialect, _key(one, service, environ), one, _authorities(one))
 
 
@@ -128,6 +129,23 @@ def _key(one: ProviderSettings, service: Service | None, environ: Mapping[str, s
         raise _wrong(one, "key_keyring", "is not SERVICE/USER", "as in `keyring set SERVICE USER`")
     variable = one.key_env or ("" if one.key_keyring or service is None else service.key_env)
     return Key(one.name, variable, one.key_keyring, environ)
+
+
+def _check_proxy(one: ProviderSettings, base_url: str) -> None:
+    """Only what is encrypted from end to end may pass a proxy."""
+    if not one.proxy:
+        return
+    try:
+        parts = urlsplit(one.proxy)
+        is_good = (
+            parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.path.strip("/") and parts.port
+        )
+    except ValueError:
+        is_good = False
+    if not is_good or "@" in one.proxy:
+        raise _wrong(one, "proxy", "is not http://HOST:PORT", "it takes no name and no password")
+    if not base_url.startswith("https://"):
+        raise _wrong(one, "proxy", "would see everything", "it is for a base_url of https:// only")
 
 
 def _authorities(one: ProviderSettings) -> bytes:
