@@ -196,6 +196,29 @@ def test_an_error_in_mid_stream_is_raised_as_its_class() -> None:
     assert caught.value.receipt == "rcpt_x"
 
 
+def test_a_file_is_sent_as_it_is_read_in_a_form_with_its_length(tmp_path: Path) -> None:
+    file, data = tmp_path / 'a "b".jsonl', os.urandom(door.PIECE_BYTES + 5)
+    file.write_bytes(data)
+    with answering(b'{"id": 1}') as (url, seen):
+        assert door.post_file(url, "/v1/files", {"purpose": "batch"}, file).body == {"id": 1}
+    _, _, headers, body = seen[0]
+    lower = {name.lower(): value for name, value in headers.items()}
+    assert int(lower["content-length"]) == len(body)
+    assert body.count(data) == 1
+    assert b'filename="a _b_.jsonl"' in body and b'name="purpose"\r\n\r\nbatch\r\n' in body
+
+
+def test_what_is_fetched_comes_in_pieces_and_is_no_answer_when_it_is_cut() -> None:
+    data = os.urandom(door.PIECE_BYTES + 5)
+    with answering(data, content_length=str(len(data))) as (url, _):
+        pieces = list(door.fetch(url, "/x"))
+        assert (len(pieces), b"".join(pieces)) == (2, data)
+    with answering(data, content_length=str(len(data) + 1)) as (url, _), pytest.raises(NetworkError):
+        list(door.fetch(url, "/x", timeout_s=2))
+    with answering(b"{}", status=404) as (url, _), pytest.raises(NotFoundError):
+        next(door.fetch(url, "/x"))
+
+
 def test_a_silent_server_is_left_in_time() -> None:
     with silent() as url:
         with pytest.raises(ExpiredError):

@@ -149,7 +149,10 @@ def fetch(url: str, path: str, *, key: str | None = None, timeout_s: float = 60.
         lower = {name.lower(): value for name, value in answer.getheaders()}
         if answer.status >= 400:
             raise _error(Response(answer.status, lower, _decode(lower, answer.read())))
-        left = int(lower["content-length"])
+        length = lower.get("content-length", "")
+        if not length.isdecimal():
+            raise NetworkError("what answered is not a gateway: it did not say how long its answer is")
+        left = int(length)
         while left > 0 and (piece := answer.read(min(left, PIECE_BYTES))):
             left -= len(piece)
             yield piece
