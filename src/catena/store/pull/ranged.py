@@ -32,7 +32,7 @@ CHUNK_BYTES = NUM_CONNECTIONS * PIECE_BYTES
 # Bytes are written in runs this long, or after this time: the kernel takes few long writes for far less work.
 # A new download is at most so far ahead of its hash.
 LEAD_PIECES = 2 * NUM_CONNECTIONS
-RUN_BYTES, RUN_S, MAX_RUN = 1 << 20, 0.25, 512
+RUN_BYTES, RUN_S, MAX_RUN = 1 << 19, 0.25, 512
 READ_BYTES = 256 << 10
 REPORT_S, RATE_S, SYNC_S = 0.1, 10.0, 5.0
 NUM_REPAIRS = 2
@@ -168,6 +168,8 @@ class Download:
 
     def run(self, report: Report) -> list[Fetched]:
         """Fetch what is missing and check every digest. Raises IntegrityError, what `refusal` gives and Web raises."""
+        if not self._drafts:
+            return []
         digests: dict[str, bool] = {}
         found: dict[str, str] = {}
 
@@ -262,7 +264,7 @@ class Download:
         """Report progress, with the rate of the last RATE_S, until all is done or something failed."""
         seen = deque([(monotonic_s(), 0)])
         total = sum(draft.remote.size_bytes for draft in self._drafts)
-        synced_s = seen[0][0]
+        synced_s, told = seen[0][0], -1
         while True:
             with self._changed:
                 if self._num_left and not self._errors:
@@ -275,9 +277,10 @@ class Download:
                     seen.popleft()
                 rate = (seen[-1][1] - seen[0][1]) / max(1e-3, now_s - seen[0][0])
                 done = min(total, self.bytes_held + self.bytes_downloaded)
-                if done < total:
+                if told < total:
                     report(Progress("download", self._what, done, total, rate or None))
-                else:  # what an earlier pull left may still have to be hashed
+                    told = done
+                if told == total:  # what an earlier pull left may still have to be hashed
                     report(Progress("check", self._what, min(total, self._hashed_bytes), total))
             if is_over:
                 return
