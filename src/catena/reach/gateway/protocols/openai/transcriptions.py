@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import anyio
+import anyio.to_thread
 from anyio import TemporaryDirectory
 from msgspec import Struct
 
@@ -85,10 +88,8 @@ async def translate(exchange: Exchange) -> None:
 async def _read(exchange: Exchange, table: dict[str, Field]) -> tuple[TranscriptionWire, bytes]:
     """The fields of the form, checked, and the bytes of its file."""
     async with (
-        TemporaryDirectory(prefix="catena-") as folder,
-        read_form(
-            exchange, max_field_bytes=MAX_FIELD_BYTES, max_file_bytes=MAX_AUDIO_BYTES, folder=Path(folder)
-        ) as form,
+        _drafts(exchange) as folder,
+        read_form(exchange, max_field_bytes=MAX_FIELD_BYTES, max_file_bytes=MAX_AUDIO_BYTES, folder=folder) as form,
     ):
         found = _fields(form)
         check_fields({**found, **dict.fromkeys(form.files, "")}, table, exchange.warnings)
@@ -96,6 +97,16 @@ async def _read(exchange: Exchange, table: dict[str, Field]) -> tuple[Transcript
         if "file" not in form.files:
             raise InputError("the audio is missing", hint="send it as the file `file`", param="file")
         return wire, await anyio.Path(form.files["file"].path).read_bytes()
+
+
+@asynccontextmanager
+async def _drafts(exchange: Exchange) -> AsyncGenerator[Path]:
+    """Where the audio lies while it arrives: what a kill leaves among the drafts is deleted at the next start."""
+    if exchange.services.runner is not None:
+        yield await anyio.to_thread.run_sync(exchange.services.runner.files.make_folder)
+        return
+    async with TemporaryDirectory(prefix="catena-") as folder:
+        yield Path(folder)
 
 
 def _fields(form: Form) -> dict[str, Any]:
