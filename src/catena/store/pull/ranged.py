@@ -184,7 +184,7 @@ class Download:
                     break
                 numbers = range(draft.journal.num_pieces)
                 self._together(((draft, number) for number in numbers), self._compare, lambda: None, report)
-                found[draft.remote.path], digests[draft.remote.path] = self._hash(draft)
+                found[draft.remote.path], digests[draft.remote.path] = self._hash(draft, is_again=True)
             if not digests[draft.remote.path]:
                 raise IntegrityError(
                     f"{draft.remote.path} does not match the digest that {self._web.hub.host} states, fetched twice",
@@ -414,7 +414,7 @@ class Download:
             if self._errors:
                 raise CancelledError("the pull was stopped")
 
-    def _hash(self, draft: _Draft) -> tuple[str, bool]:
+    def _hash(self, draft: _Draft, *, is_again: bool = False) -> tuple[str, bool]:
         """The SHA-256 of a file, hashed from its front as that grows, and whether it is what the hub states."""
         journal, remote = draft.journal, draft.remote
         total = hashlib.sha256()
@@ -424,7 +424,7 @@ class Download:
             self._await(draft, number)
             start, length = number * PIECE_BYTES, journal.length(number)
             self._hashed_bytes += length
-            if draft.had[number]:
+            if self.bytes_held or is_again:
                 # It may have to come from the disk, whose errors a mapped read would not survive.
                 for offset in range(start, start + length, READ_BYTES):
                     data = os.pread(draft.descriptor, min(READ_BYTES, start + length - offset), offset)
