@@ -114,7 +114,7 @@ def check_same(data: bytes, ours: requests.Infer, theirs: Any) -> None:
                     assert packed == struct.pack(form, *values)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(asked())
 def test_what_their_classes_write_is_read_the_same(message: theirs.ModelInferRequest) -> None:
     data = message.SerializeToString()
@@ -143,7 +143,7 @@ def broken(rng: random.Random, data: bytes) -> bytes:
     return bytes(damaged)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(asked(), st.integers(0, 2**32))
 def test_what_is_damaged_is_refused_by_both_or_read_the_same(message: theirs.ModelInferRequest, seed: int) -> None:
     data = broken(random.Random(seed), message.SerializeToString())
@@ -247,7 +247,7 @@ def tensors(draw: st.DrawFn) -> Tensor:
     return Tensor(draw(TEXT), dtype, (count,), data, draw(st.sampled_from(["1", "", "K"])))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(tensors(), max_size=3), st.booleans(), TEXT)
 @example([Tensor("x", "FP16", (1,), b"\0\0"), Tensor("y", "INT8", (1,), b"\xff")], False, "")
 def test_what_we_answer_their_classes_read(outputs: list[Tensor], is_raw: bool, id: str) -> None:
