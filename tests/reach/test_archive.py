@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +162,22 @@ async def test_nothing_is_made_on_disk_before_the_first_answer(room: Room) -> No
 async def test_the_file_is_for_its_owner_alone(room: Room) -> None:
     await room.open().put(answer("a"))
     assert room.path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_room_is_made_at_once_for_many_more(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = room.open(max_bytes=20_000)
+    looked: list[str] = []
+    count = archive._count
+
+    def counted(owner: str) -> int:
+        looked.append(owner)
+        return count(owner)
+
+    monkeypatch.setattr(archive, "_count", counted)
+    for number in range(100):
+        await archive.put(answer(f"a{number:03}", body=b"x" * 200))
+    with closing(Database(room.path)) as database:
+        rows = database.read("SELECT count(*), sum(size_bytes) FROM answers")
+    assert rows[0][1] <= 20_000
+    assert rows[0][0] > 80
+    assert len(looked) < 10

@@ -55,6 +55,7 @@ class Kept(Struct, frozen=True):
 class Archive:
     """Keeps each answer for `keep_s` seconds, and of each owner the newest that fit in `max_bytes`.
 
+    Past that bound, the oldest go until a tenth of it is free, so that not every answer must look for room.
     `opening` opens the database at the first use. With `keep_s` 0 nothing is kept.
     """
 
@@ -73,6 +74,8 @@ class Archive:
         self._clock_ns = clock_ns
         self._lock = threading.Lock()
         self._table: Table | None = None
+        self._room = threading.Lock()
+        self._totals: dict[str, int] = {}  # bytes of an owner, never too few; counted anew after a deletion
 
     async def put(self, kept: Kept) -> None:
         """Keep an answer; durable when this returns. The oldest of the same owner make room."""
@@ -120,7 +123,7 @@ class Archive:
         size = len(kept.body) + len(kept.asked) + len(frames)
         row = (kept.id, kept.owner, kept.state, now, now + self._keep_ns, size, kept.body, kept.asked, frames)
         self._open().write("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
-        self._make_room(kept.owner, kept.id)
+        self._make_room(kept.owner, kept.id, size)
 
     def _settle(self, kept: Kept) -> None:
         frames = _packed(kept.frames)
@@ -129,7 +132,7 @@ class Archive:
             "UPDATE answers SET state = ?, size_bytes = ?, body = ?, frames = ? WHERE id = ? AND owner = ?",
             (kept.state, size, kept.body, frames, kept.id, kept.owner),
         )
-        self._make_room(kept.owner, kept.id)
+        self._make_room(kept.owner, kept.id, size)
 
     def _find(self, id: str, owner: str) -> Kept:
         rows = self._open().read(
@@ -148,19 +151,31 @@ class Archive:
     def _sweep(self) -> int:
         return self._delete("ends_at_ns <= ? AND state <> 'open'", (self._clock_ns(),))
 
-    def _make_room(self, owner: str, newest: str) -> None:
+    def _make_room(self, owner: str, newest: str, num_bytes: int) -> None:
         """Delete the oldest answers of `owner` beyond the bound; never the newest, nor one that is being computed."""
-        self._delete(
-            "id IN (SELECT id FROM (SELECT id, state, sum(size_bytes) OVER"
-            " (ORDER BY made_at_ns DESC, id DESC) AS total FROM answers WHERE owner = ?)"
-            " WHERE total > ? AND id <> ? AND state <> 'open')",
-            (owner, self._max_bytes, newest),
-        )
+        with self._room:
+            total = self._totals.get(owner, self._max_bytes) + num_bytes
+            if total > self._max_bytes:
+                total = self._count(owner)
+            if total > self._max_bytes:
+                self._delete(
+                    "id IN (SELECT id FROM (SELECT id, state, sum(size_bytes) OVER"
+                    " (ORDER BY made_at_ns DESC, id DESC) AS total FROM answers WHERE owner = ?)"
+                    " WHERE total > ? AND id <> ? AND state <> 'open')",
+                    (owner, self._max_bytes * 9 // 10, newest),
+                )
+                total = self._count(owner)
+            self._totals[owner] = total
+
+    def _count(self, owner: str) -> int:
+        rows = self._open().read("SELECT coalesce(sum(size_bytes), 0) FROM answers WHERE owner = ?", (owner,))
+        return rows[0][0]
 
     def _delete(self, condition: str, values: Sequence[Any]) -> int:
         table = self._open()
         num_deleted = table.write(f"DELETE FROM answers WHERE {condition}", values)  # noqa: S608 - our own texts
         if num_deleted:
+            self._totals.clear()
             table.read("PRAGMA wal_checkpoint(TRUNCATE)")  # the journal held what was deleted
         return num_deleted
 
