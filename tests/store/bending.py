@@ -24,7 +24,7 @@ _NUMBER = re.compile(rb"\d+")
 
 
 class Tally(NamedTuple):
-    """What became of bent models: how many were refused with each error, how many read; the slowest in seconds of the CPU."""
+    """What became of bent models: how many had each outcome, and the slowest, in seconds of the CPU."""
 
     outcomes: Counter[str]
     slowest_s: float

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import grp
 import hashlib
 import json
 import os
+import pwd
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -189,6 +191,19 @@ def test_the_mode_that_the_other_program_gave_its_file_stays(
     store.collect()
     assert blob.stat().st_mode & 0o777 == mode
     assert blob.read_bytes() == weights
+
+
+@pytest.mark.parametrize(("members", "how"), [([], "linked"), (["somebody"], "copied")])
+def test_a_file_that_a_group_may_write_to_is_linked_where_nobody_else_is_in_it(
+    store: Store, ollama: Ollama, weights: bytes, monkeypatch: pytest.MonkeyPatch, members: list[str], how: str
+) -> None:
+    user = pwd.getpwuid(os.geteuid())
+    group = grp.struct_group((user.pw_name, "x", user.pw_gid, members))
+    monkeypatch.setattr("catena.store.pull.local.grp.getgrgid", lambda gid: group)
+    blob = ollama.add("tiny:latest", {"model": weights})
+    blob.chmod(0o664)
+    assert blob.stat().st_gid == user.pw_gid
+    assert store.pull("found:ollama/tiny").how in (how, "cloned")
 
 
 def test_a_file_that_others_may_write_to_is_copied(store: Store, ollama: Ollama, weights: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import grp
 import os
 import pickle
 import resource
@@ -70,7 +71,10 @@ def test_editing_the_original_of_a_linked_file_is_found_and_replacing_it_is_harm
 
 
 @pytest.mark.parametrize("mode", [0o620, 0o602])
-def test_a_file_that_others_may_write_is_copied(store: Store, tiny: Path, mode: int) -> None:
+def test_a_file_that_others_may_write_is_copied(
+    store: Store, tiny: Path, mode: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("catena.store.pull.local.grp.getgrgid", lambda gid: grp.struct_group(("all", "x", gid, [])))
     tiny.chmod(mode)
     assert store.pull(str(tiny)).how in ("copied", "cloned")
     assert not store.resolve("tiny-model").path("weights").samefile(tiny)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import grp
 import hashlib
 import os
+import pwd
 import stat
 from pathlib import Path
 
@@ -189,7 +191,9 @@ def share(descriptor: int, path: Path, draft: Path) -> How | None:
     draft.unlink()
     # Whoever may write to a linked file may write into the store.
     found = os.fstat(descriptor)
-    if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if found.st_uid != os.geteuid() or found.st_mode & stat.S_IWOTH:
+        return None
+    if found.st_mode & stat.S_IWGRP and not _is_own_group(found.st_gid):
         return None
     try:
         os.link(path, draft, follow_symlinks=False)
@@ -199,6 +203,15 @@ def share(descriptor: int, path: Path, draft: Path) -> How | None:
         return "linked"
     draft.unlink()
     raise ConflictError(f"{path.name} was replaced while it was read", hint="pull again")
+
+
+def _is_own_group(gid: int) -> bool:
+    """Whether a group is the private one of this user: where each has one, files are writable by their group."""
+    try:
+        user, group = pwd.getpwuid(os.geteuid()), grp.getgrgid(gid)
+    except KeyError:
+        return False
+    return gid == user.pw_gid and group.gr_name == user.pw_name and set(group.gr_mem) <= {user.pw_name}
 
 
 def _read(draft: Path, name: str, report: Report) -> str:
