@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -12,10 +14,10 @@ from typing import Any
 import anyio
 import pytest
 
-from catena.core.errors import BusyError, ConflictError, NotFoundError, ResourceError, TooLargeError
+from catena.core.errors import BusyError, ConflictError, IntegrityError, NotFoundError, ResourceError, TooLargeError
 from catena.core.settings import ReachSettings
 from catena.reach.access import Access, Identity
-from catena.reach.batches import Answered, Batch, Batches, Files, Runner, batches, runner, work
+from catena.reach.batches import Answered, Batch, Batches, Counts, Files, Runner, batches, runner, work
 from catena.store.database import Database
 
 pytestmark = pytest.mark.anyio
@@ -63,12 +65,12 @@ class Desk:
         draft.write_text(text)
         return self.files.adopt(draft, owner, "in.jsonl", purpose, keep_s).id
 
-    def make(self, count: int = 3, *, window_s: int = 60, owner: str = "local") -> Batch:
+    def make(self, count: int = 3, *, window_s: int = 60, owner: str = "local", keep_s: int | None = None) -> Batch:
         lines = [
             {"custom_id": f"r{number}", "method": "POST", "url": URL, "body": {"name": f"r{number}"}}
             for number in range(count)
         ]
-        id = self.leave("\n".join(map(json.dumps, lines)), owner=owner)
+        id = self.leave("\n".join(map(json.dumps, lines)), owner=owner, keep_s=keep_s)
         return self.batches.add(
             owner, URL, id, completion_window="x", window_s=window_s, output_keep_s=None, metadata=None
         )
@@ -92,7 +94,7 @@ class Desk:
 
     def lines(self, file_id: str | None, owner: str = "local") -> list[Any]:
         assert file_id is not None
-        path = self.files.path(self.files.find(file_id, owner))
+        path = self.files.path(self.files.find(file_id, owner).id)
         return [json.loads(line) for line in path.read_text().splitlines()]
 
 
@@ -238,11 +240,30 @@ async def test_one_that_was_cancelled_or_ran_out_of_time_while_nothing_ran_ends_
     assert desk.asked == []
 
 
-async def test_an_input_that_went_before_its_batch_began_fails_it(desk: Desk) -> None:
-    batch = desk.make(2)
-    desk.files.remove(batch.input_file_id, "local")
+async def test_an_input_past_its_own_time_is_read_to_the_end_of_its_batch(desk: Desk) -> None:
+    batch = desk.make(2, keep_s=10)
+    desk.now_s += 20
     done = await desk.run(batch)
-    assert (done.status, [problem.code for problem in done.problems]) == ("failed", ["not_found"])
+    assert (done.status, done.counts.completed) == ("completed", 2)
+    assert desk.files.sweep() == 1
+
+
+async def test_a_batch_that_expires_without_its_input_ends_all_the_same(desk: Desk) -> None:
+    batch = desk.make(2)
+    desk.batches.advance(batch.id, ("validating",), "in_progress", counts=Counts(2))
+    (desk.home / "files" / batch.input_file_id).unlink()
+    desk.now_s += 100
+    assert (await desk.run(batch)).status == "expired"
+
+
+async def test_an_input_whose_content_is_gone_fails_its_batch_at_the_start_and_in_its_midst(desk: Desk) -> None:
+    early, late = desk.make(2), desk.make(4)
+    (desk.home / "files" / early.input_file_id).unlink()
+    desk.batches.advance(late.id, ("validating",), "in_progress", counts=Counts(4))
+    (desk.home / "files" / late.input_file_id).unlink()
+    for batch in (early, late):
+        done = await desk.run(batch)
+        assert (done.status, [problem.code for problem in done.problems]) == ("failed", ["integrity"])
 
 
 async def test_lines_are_asked_with_the_rights_of_the_key_as_they_are_now(desk: Desk) -> None:
@@ -327,3 +348,25 @@ def test_at_a_start_drafts_and_strays_go_and_files_stay(desk: Desk) -> None:
     desk.batches.recover()
     assert sorted(path.name for path in (desk.home / "files").iterdir()) == [kept]
     assert list((desk.home / "batches").iterdir()) == []
+
+
+def test_a_content_that_went_or_changed_is_not_given_out(desk: Desk) -> None:
+    file = desk.files.find(desk.leave("hello"), "local")
+    with desk.files.open(file, 2) as source:
+        assert source.read() == b"llo"
+    desk.files.path(file.id).write_text("other than before")
+    with pytest.raises(IntegrityError):
+        desk.files.open(file)
+    desk.files.path(file.id).unlink()
+    with pytest.raises(IntegrityError):
+        desk.files.open(file)
+
+
+def test_a_disk_that_takes_no_more_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ResourceError):
+        desk.leave("hello")
+    assert desk.files.rows("local", purpose=None, after=None, limit=9, is_rising=True) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,16 @@ async def test_a_client_that_leaves_in_the_middle_of_a_file_leaves_no_draft(tmp_
     app = create(script, ReachSettings(), access, models=lambda: [], routes=[route])
     await Door(app, script, access, Log()).post("/form", b"x", headers=TYPE)
     assert seen == [1]
+    assert files(tmp_path) == []
+
+
+async def test_a_full_disk_is_told_and_leaves_no_draft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(multipart, "_finish", full)
+    response = await door(tmp_path).post("/form", GOOD, headers=TYPE)
+    assert (response.status, response.error["code"]) == (503, "out_of_resources")
     assert files(tmp_path) == []
 
 

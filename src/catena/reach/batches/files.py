@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from msgspec import Struct
 
 from catena.core.clock import now_ns
-from catena.core.errors import NotFoundError, TooLargeError
+from catena.core.errors import IntegrityError, NotFoundError, ResourceError, TooLargeError
 from catena.core.ids import new_id
 from catena.core.units import bytes_text
 
@@ -62,6 +64,7 @@ class Files:
         self._max_files = max_files
         self._max_bytes = max_bytes
         self._clock_ns = clock_ns
+        self._adopting = threading.Lock()
 
     def recover(self, in_use: frozenset[str] = frozenset()) -> None:
         """At the start of the only process that writes: drafts and files that no row names are deleted."""
@@ -99,12 +102,15 @@ class Files:
             )
 
     def adopt(self, draft: Path, owner: str, filename: str, purpose: str, keep_s: int | None) -> StoredFile:
-        """Take a whole draft in; durable when this returns. Raises TooLargeError."""
-        size_bytes = draft.stat().st_size
-        self.check_room(owner, size_bytes)
-        file = self.named(owner, filename, purpose, keep_s, size_bytes=size_bytes)
-        self.move(draft, file)
-        self.list_(file)
+        """Take a whole draft in; durable when this returns. Raises TooLargeError, ResourceError."""
+        with _told():
+            _synchronise(draft)
+            size_bytes = draft.stat().st_size
+        with self._adopting:  # so that two at once cannot pass the bounds together
+            self.check_room(owner, size_bytes)
+            file = self.named(owner, filename, purpose, keep_s, size_bytes=size_bytes)
+            self.move(draft, file)
+            self.list_(file)
         return file
 
     def named(
@@ -116,11 +122,12 @@ class Files:
         return StoredFile(id or new_file_id(), owner, filename, purpose, size_bytes, made_at_ns, ends_at_ns)
 
     def move(self, draft: Path, file: StoredFile) -> None:
-        """Put the content of `file` in its place, durably."""
+        """Put the content of `file` in its place, durably. Raises ResourceError."""
         self.make_folder()
-        _synchronise(draft)
-        draft.replace(self._folder / file.id)
-        _synchronise(self._folder)
+        with _told():
+            _synchronise(draft)
+            draft.replace(self._folder / file.id)
+            _synchronise(self._folder)
 
     def list_(self, file: StoredFile) -> None:
         """Let its owner see the file; again does nothing."""
@@ -143,9 +150,21 @@ class Files:
             raise NotFoundError("there is no such file", hint="it may have been deleted, or be past its time")
         return file
 
-    def path(self, file: StoredFile) -> Path:
-        """Where the content lies."""
-        return self._folder / file.id
+    def path(self, id: str) -> Path:
+        """Where the content lies of the file with this id, which must be one of ours."""
+        return self._folder / id
+
+    def open(self, file: StoredFile, start: int = 0) -> BinaryIO:
+        """The content, from byte `start` on. Raises IntegrityError when it is not what was taken in."""
+        try:
+            source = self.path(file.id).open("rb")
+        except FileNotFoundError:
+            raise IntegrityError(f"the content of {file.id} is gone", hint="delete it and leave it anew") from None
+        if os.fstat(source.fileno()).st_size != file.size_bytes:
+            source.close()
+            raise IntegrityError(f"the content of {file.id} has another size now", hint="delete it and leave it anew")
+        source.seek(start)
+        return source
 
     def rows(
         self, owner: str, *, purpose: str | None, after: str | None, limit: int, is_rising: bool
@@ -184,12 +203,23 @@ class Files:
 
     def _delete(self, file: StoredFile) -> None:
         self._table.write("DELETE FROM files WHERE id = ?", (file.id,))
-        self.path(file).unlink(missing_ok=True)
+        self.path(file.id).unlink(missing_ok=True)
 
 
 def new_file_id() -> str:
     """An id as this API's clients know them."""
     return new_id("file").replace("_", "-", 1)
+
+
+@contextmanager
+def _told() -> Generator[None]:
+    """Say in Catena's words what the disk complains of."""
+    try:
+        yield
+    except OSError as error:
+        raise ResourceError(
+            f"the file cannot be stored: {error.strerror}", hint="free space on the disk that holds CATENA_HOME"
+        ) from error
 
 
 def _synchronise(path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import msgspec
 from msgspec import Struct
 
-from catena.core.errors import InputError
+from catena.core.errors import InputError, IntegrityError
 from catena.reach.batches.batch import Problem
 from catena.reach.gateway.wire import decode, unknown_field
 
@@ -40,10 +40,16 @@ class _Raw(Struct, frozen=True):
 
 
 class Source:
-    """Reads an input line by line; at most `max_line_bytes` each. Used by one thread at a time."""
+    """Reads an input line by line; at most `max_line_bytes` each. Used by one thread at a time.
+
+    Raises IntegrityError when there is no such file.
+    """
 
     def __init__(self, path: Path, max_line_bytes: int) -> None:
-        self._file: BinaryIO = path.open("rb")
+        try:
+            self._file: BinaryIO = path.open("rb")
+        except OSError as error:
+            raise IntegrityError(f"the content of {path.name} cannot be read: {error.strerror}") from error
         self._max_line_bytes = max_line_bytes
 
     def __enter__(self) -> Source:

@@ -55,8 +55,9 @@ class Runner:
     def start(self, batch: Batch) -> None:
         """Begin a batch; where nothing runs now, that is for the next start."""
         if self._means is not None and batch.id not in self._works:
-            self._works[batch.id] = work = Work(self._means, batch)
+            work = Work(self._means, batch)
             self._running.start(work)
+            self._works[batch.id] = work
 
     def stop(self, id: str) -> None:
         """Have the work on a batch end now, for whatever its status says."""

@@ -11,7 +11,7 @@ import anyio.to_thread
 import msgspec
 from msgspec import Struct
 
-from catena.core.errors import CatenaError, UnauthenticatedError
+from catena.core.errors import CatenaError, IntegrityError, UnauthenticatedError
 from catena.core.ids import new_id
 from catena.core.settings import ReachSettings
 from catena.reach.access import Access, Identity
@@ -84,11 +84,10 @@ class Work:
     async def _check(self, batch: Batch) -> Batch:
         """Read the whole input once; a batch with a wrong line fails before anything of it runs."""
         settings = self._means.settings
-        file = await _blocking(partial(self._means.files.find, batch.input_file_id, batch.owner))
         checked = await _blocking(
             partial(
                 check,
-                self._means.files.path(file),
+                self._means.files.path(batch.input_file_id),
                 batch.endpoint,
                 max_lines=settings.batch_lines,
                 max_line_bytes=settings.max_body_bytes,
@@ -106,7 +105,7 @@ class Work:
     async def _answer_all(self, batch: Batch) -> None:
         """Answer every line that the journal does not have yet."""
         means = self._means
-        path = means.files.path(await _blocking(partial(means.files.find, batch.input_file_id, batch.owner)))
+        path = means.files.path(batch.input_file_id)  # its row may be past its time; the content waits for us
         journal = await _blocking(partial(Journal, means.batches.folder(batch.id), batch.counts.total))
         with journal, Source(path, means.settings.max_body_bytes) as source:
             reading = anyio.Lock()
@@ -167,16 +166,13 @@ class Work:
         batches.forget(batch.id)
 
     def _settle(self, batch: Batch) -> Batch:
-        batches, files = self._means.batches, self._means.files
+        batches = self._means.batches
         outcome = self._outcome(batch)
         counts, spent = batch.counts, Spent()
         if batches.folder(batch.id).exists() or (outcome == "expired" and batch.counts.total):
             with Journal(batches.folder(batch.id), batch.counts.total) as journal:
                 if outcome == "expired":
-                    path = files.path(files.find(batch.input_file_id, batch.owner))
-                    with Source(path, self._means.settings.max_body_bytes) as source:
-                        while line := source.next(journal.done):
-                            journal.append((_expired(line),), is_durable=False)
+                    self._expire(batch, journal)
                 counts, spent = journal.counts, journal.spent
         return batches.advance(
             batch.id,
@@ -189,6 +185,16 @@ class Work:
             output_file_id=new_file_id() if counts.completed else None,
             error_file_id=new_file_id() if counts.failed else None,
         )
+
+    def _expire(self, batch: Batch, journal: Journal) -> None:
+        """Every line without an answer gets an error, as far as the input can still be read."""
+        try:
+            source = Source(self._means.files.path(batch.input_file_id), self._means.settings.max_body_bytes)
+        except IntegrityError:
+            return
+        with source:
+            while line := source.next(journal.done):
+                journal.append((_expired(line),), is_durable=False)
 
     def _outcome(self, batch: Batch) -> Status:
         if batch.status == "cancelling":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,7 +15,7 @@ from msgspec import Struct
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from catena.core.errors import InputError
+from catena.core.errors import InputError, ResourceError
 from catena.core.ids import new_id
 from catena.reach.gateway.exchange import CLOSE, Exchange
 from catena.reach.gateway.failures import HttpError
@@ -54,8 +54,8 @@ async def read_form(
     """The form in the body of a request. Its files lie in `folder` (which must exist) until the block ends.
 
     All fields together take at most `max_field_bytes`, each file at most `max_file_bytes`.
-    Raises HttpError 415 for another media type, 413 for too much of anything, 400 for what is not a form; and what
-    Exchange.read raises.
+    Raises HttpError 415 for another media type, 413 for too much of anything, 400 for what is not a form; ResourceError
+    when the disk takes no more; and what Exchange.read raises.
     """
     reader = _Reader(_boundary(exchange), folder, max_field_bytes, max_file_bytes, max_files)
     limit = max_files * max_file_bytes + max_field_bytes + MAX_PARTS * MAX_HEADERS * MAX_HEADER_BYTES
@@ -127,8 +127,14 @@ class _Reader:
             raise _malformed("its parts are not framed as they should be") from None
         found = self._found[:]
         self._found.clear()
-        for kind, data in found:
-            await self._step(kind, data)
+        try:
+            for kind, data in found:
+                await self._step(kind, data)
+        except OSError as error:
+            raise ResourceError(
+                f"the file cannot be written: {error.strerror}",
+                hint="free space on the disk that holds CATENA_HOME",
+            ) from error
 
     def form(self) -> Form:
         """Everything, once the body has ended. Raises HttpError for one that was cut."""
@@ -139,7 +145,8 @@ class _Reader:
     def remove(self) -> None:
         """Close and remove what is still here of the files."""
         if self._part.file is not None:
-            self._part.file.close()
+            with suppress(OSError):  # of a full disk, which was told already
+                self._part.file.close()
         for draft in self._drafts:
             draft.unlink(missing_ok=True)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import anyio.to_thread
 
@@ -95,7 +94,7 @@ async def content(exchange: Exchange) -> None:
     ]
     if is_part:
         headers.append(("content-range", f"bytes {first}-{last}/{file.size_bytes}"))
-    source = await anyio.to_thread.run_sync(_open, service.files.path(file), first)
+    source = await anyio.to_thread.run_sync(service.files.open, file, first)
     try:
         await exchange.open_stream("application/octet-stream", headers, status=206 if is_part else 200)
         async with until_gone(exchange):
@@ -178,9 +177,3 @@ def _range(header: str, size: int) -> tuple[int, int]:
             headers=(("content-range", f"bytes */{size}"),),
         )
     return low, high
-
-
-def _open(path: Path, first: int) -> BinaryIO:
-    file = path.open("rb")
-    file.seek(first)
-    return file
