@@ -5,7 +5,6 @@ Usage, for more than the suite asks: python -m tests.reach.gateway.anthropic.tes
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 from collections import Counter
@@ -16,6 +15,7 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.reach.gateway.anthropic.conftest import ADD, ASK, checked, parsed
+from tests.reach.gateway.bending import bent
 from tests.reach.gateway.conftest import MODEL, Door, Log, Memory, Row, Script
 
 from catena.core.settings import ReachSettings
@@ -61,10 +61,7 @@ FULL: dict[str, Any] = {
     "temperature": 0.5,
     "stream": False,
 }
-ODD: list[Any] = [
-    None, True, False, 0, -1, 1, 2**63, 2**64, -(2**70), 1e308, 0.5, "", "x", "\x00", "é\U0001f600", "auto", "tool",
-    [], [[]], {}, {"type": "text"}, {"type": 5}, {"": None}, ["x"], [None], [{}], "http://127.0.0.1/", "a" * 5000,
-]  # fmt: skip
+NAMES = ["type", "colour", "stream", *fields.MESSAGE, *fields.TOOL, *fields.BETAS]
 
 
 def new_door() -> Door:
@@ -92,54 +89,11 @@ def check(response: Any) -> str:
     return f"{response.status} {response.error['details']['error_code']}"
 
 
-def bent(path: str, source: random.Random) -> bytes:
-    """A body that is nearly good: some values changed, left out, added or moved, or some bytes of it broken."""
+def near(path: str, source: random.Random) -> bytes:
+    """A body that is nearly good for `path`."""
     taken = fields.PROMPT if path.endswith("count_tokens") else fields.MESSAGE
-    body = json.loads(json.dumps({name: value for name, value in FULL.items() if name in taken}))
-    for _ in range(source.choice((1, 1, 1, 2, 3))):
-        _bend(body, source)
-    raw = json.dumps(body, ensure_ascii=source.random() < 0.5).encode()
-    if source.random() < 0.2:
-        broken = bytearray(raw)
-        for _ in range(source.randrange(1, 6)):
-            place = source.randrange(len(broken))
-            match source.randrange(3):
-                case 0:
-                    broken[place] = source.randrange(256)
-                case 1:
-                    del broken[place : place + source.randrange(1, 9)]
-                case _:
-                    broken[place:place] = source.choice(
-                        (b'"', b"{", b"[", b"}", b",", b"\\", b"\xff", b"null", b"1e999")
-                    )
-            if not broken:
-                break
-        raw = bytes(broken)
-    return raw
-
-
-def _bend(body: Any, source: random.Random) -> None:
-    nodes: list[Any] = []
-
-    def walk(node: Any) -> None:
-        if isinstance(node, dict | list):
-            nodes.append(node)
-            for value in node.values() if isinstance(node, dict) else node:
-                walk(value)
-
-    walk(body)
-    node = source.choice(nodes)
-    keys: list[Any] = list(node) if isinstance(node, dict) else list(range(len(node)))
-    value = source.choice([*ODD, *nodes]) if source.random() < 0.8 else source.choice(list(fields.BLOCKS))
-    value = json.loads(json.dumps(value))
-    if isinstance(node, dict) and (not keys or source.random() < 0.3):
-        node[source.choice(["type", "colour", "stream", *fields.MESSAGE, *fields.TOOL, *fields.BETAS])] = value
-    elif not keys:
-        node.append(value)
-    elif source.random() < 0.3:
-        del node[source.choice(keys)]
-    else:
-        node[source.choice(keys)] = value
+    body = {name: value for name, value in FULL.items() if name in taken}
+    return bent(body, source, names=NAMES, values=list(fields.BLOCKS))
 
 
 async def fuzz(num_bodies: int, seed: int) -> Counter[str]:
@@ -148,7 +102,7 @@ async def fuzz(num_bodies: int, seed: int) -> Counter[str]:
     found: Counter[str] = Counter()
     for index in range(num_bodies):
         path = PATHS[index % len(PATHS)]
-        raw = bent(path, source)
+        raw = near(path, source)
         try:
             found[check(await door.post(path, raw))] += 1
         except BaseException:
