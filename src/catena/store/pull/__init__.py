@@ -315,7 +315,7 @@ def _nowhere(source: str) -> NotFoundError | UnsupportedError:
     if _SCHEME.match(source) and not source.startswith("file:"):
         return UnsupportedError(
             f"{source.partition(':')[0]}: is not a source that is known here",
-            hint="give a name of the catalogue, wheel:NAME==VERSION, npm:NAME@VERSION, a file or a folder",
+            hint="give a name of the catalogue, wheel:NAME==VERSION, npm:NAME@VERSION, found:PROGRAM/NAME, a path",
         )
     names = near(source) or [offer.name for offer in catalogue()]
     return NotFoundError(
