@@ -18,7 +18,7 @@ from catena.core.manifest import FileEntry, Manifest, Provenance, StoredModel
 from catena.core.messages import Prediction, PredictRequest, Tensor
 from catena.core.protocols import Placement
 from catena.run.engines import onnx
-from catena.run.engines.onnx.prediction import array_of
+from catena.run.predicting.arrays import array_of
 from catena.store import formats
 
 pytestmark = pytest.mark.anyio

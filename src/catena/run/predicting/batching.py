@@ -73,7 +73,7 @@ class Batcher:
         self._is_closed = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self._pool = ThreadPoolExecutor(1, "onnx")
+        self._pool = ThreadPoolExecutor(1, "predict")
 
     async def done(self, call: Call) -> Done:
         """Wait in line, be computed. Cancelling takes the call out; a run that nobody is left in is stopped."""
