@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from catena.core.errors import BusyError, ConflictError, NotFoundError
 from catena.core.ids import new_id
 from catena.reach.batches.batch import Batch, Status
 from catena.reach.batches.files import Table
-from catena.reach.batches.journal import counted
+from catena.reach.batches.journal import Journal, counted
 
 MIGRATION = (
     "batches",
@@ -39,6 +40,7 @@ class Batches:
         self._folder = folder
         self._clock_ns = clock_ns
         self._lock = threading.Lock()
+        self._journals: dict[str, Journal] = {}
 
     def now_s(self) -> int:
         """Unix seconds."""
@@ -47,6 +49,16 @@ class Batches:
     def folder(self, id: str) -> Path:
         """Where the journal of a batch lies."""
         return self._folder / id
+
+    @contextmanager
+    def journal(self, batch: Batch) -> Generator[Journal]:
+        """The journal of a batch, open for the block; meanwhile it is asked for counts instead of its files."""
+        with Journal(self.folder(batch.id), batch.counts.total) as journal:
+            self._journals[batch.id] = journal
+            try:
+                yield journal
+            finally:
+                del self._journals[batch.id]
 
     def forget(self, id: str) -> None:
         """Delete the journal of a batch whose answers are in place."""
@@ -159,7 +171,9 @@ class Batches:
     def _with_counts(self, batch: Batch) -> Batch:
         if batch.status not in ("in_progress", "cancelling") or batch.outcome is not None:
             return batch
-        return msgspec.structs.replace(batch, counts=counted(self.folder(batch.id), batch.counts.total))
+        journal = self._journals.get(batch.id)
+        counts = journal.counts if journal else counted(self.folder(batch.id), batch.counts.total)
+        return msgspec.structs.replace(batch, counts=counts)
 
 
 def _decoded(rows: list[tuple[Any, ...]]) -> list[Batch]:

@@ -46,7 +46,7 @@ class Runner:
                         for batch in await anyio.to_thread.run_sync(keep_house):
                             self.start(batch)
                         keep_house = self._sweep
-                    except CatenaError as error:
+                    except (CatenaError, OSError) as error:
                         log.warning("batches and files are not looked after: %s", error)
                     await anyio.sleep(SWEEP_S)
             finally:

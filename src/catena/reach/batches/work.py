@@ -106,21 +106,30 @@ class Work:
         """Answer every line that the journal does not have yet."""
         means = self._means
         path = means.files.path(batch.input_file_id)  # its row may be past its time; the content waits for us
-        journal = await _blocking(partial(Journal, means.batches.folder(batch.id), batch.counts.total))
-        with journal, Source(path, means.settings.max_body_bytes) as source:
-            reading = anyio.Lock()
-            async with anyio.create_task_group() as group:
+        opening = means.batches.journal(batch)
+        with anyio.CancelScope(shield=True):  # or it might be open and nobody know
+            journal = await _blocking(opening.__enter__)
+        try:
+            with Source(path, means.settings.max_body_bytes) as source:
+                await self._share_turns(batch, source, journal)
+        finally:
+            opening.__exit__(None, None, None)
+        self._is_whole = self._problem is None
 
-                async def take_turns() -> None:
-                    try:
-                        await self._take_turns(batch, source, reading, journal)
-                    except CatenaError as error:  # kept out of the group, which would wrap it
-                        self._problem = Problem(error.code, error.message, error.param)
-                        group.cancel_scope.cancel()
+    async def _share_turns(self, batch: Batch, source: Source, journal: Journal) -> None:
+        """Have as many tasks answer lines as there are turns."""
+        reading = anyio.Lock()
+        async with anyio.create_task_group() as group:
 
-                for _ in range(means.settings.batch_concurrency):
-                    group.start_soon(take_turns)
-            self._is_whole = self._problem is None
+            async def take_turns() -> None:
+                try:
+                    await self._take_turns(batch, source, reading, journal)
+                except CatenaError as error:  # kept out of the group, which would wrap it
+                    self._problem = Problem(error.code, error.message, error.param)
+                    group.cancel_scope.cancel()
+
+            for _ in range(self._means.settings.batch_concurrency):
+                group.start_soon(take_turns)
 
     async def _take_turns(self, batch: Batch, source: Source, reading: anyio.Lock, journal: Journal) -> None:
         """Answer lines one after another, as long as there are some."""
@@ -170,7 +179,7 @@ class Work:
         outcome = self._outcome(batch)
         counts, spent = batch.counts, Spent()
         if batches.folder(batch.id).exists() or (outcome == "expired" and batch.counts.total):
-            with Journal(batches.folder(batch.id), batch.counts.total) as journal:
+            with batches.journal(batch) as journal:
                 if outcome == "expired":
                     self._expire(batch, journal)
                 counts, spent = journal.counts, journal.spent
