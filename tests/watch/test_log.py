@@ -68,6 +68,21 @@ def test_a_thousand_appends_at_once_share_a_few_syncs(tmp_path: Path, signer: Si
     asyncio.run(main())
 
 
+def test_what_comes_in_one_turn_of_the_loop_is_one_batch_also_when_the_log_is_closed_in_it(
+    tmp_path: Path, signer: Signer, records: Any
+) -> None:
+    async def main() -> None:
+        log = await AuditLog.open(tmp_path / "audit", signer)
+        await asyncio.gather(*[log.append(records.opened(number)) for number in range(100)])
+        assert log.num_syncs == 1
+        last = asyncio.create_task(log.append(records.opened(100)))
+        await asyncio.sleep(0)
+        await log.close()
+        assert await last == 100
+
+    asyncio.run(main())
+
+
 def test_no_batch_is_larger_than_asked_for(tmp_path: Path, signer: Signer, records: Any) -> None:
     async def main() -> None:
         log = await AuditLog.open(tmp_path / "audit", signer, batch_records=10)
