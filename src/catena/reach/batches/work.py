@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import msgspec
 from msgspec import Struct
@@ -70,6 +71,7 @@ class Work:
             batch = self._batch
             self.scope.deadline = anyio.current_time() + batch.expires_at - self._means.batches.now_s()
             with self.scope:
+                await anyio.lowlevel.checkpoint()  # what is late already is not begun
                 try:
                     if batch.status == "validating":
                         batch = await self._check(batch)
@@ -107,13 +109,14 @@ class Work:
         means = self._means
         path = means.files.path(batch.input_file_id)  # its row may be past its time; the content waits for us
         opening = means.batches.journal(batch)
-        with anyio.CancelScope(shield=True):  # or it might be open and nobody know
+        with anyio.CancelScope(shield=True) as guard:  # else it might be open and nobody know
             journal = await _blocking(opening.__enter__)
-        try:
-            with Source(path, means.settings.max_body_bytes) as source:
-                await self._share_turns(batch, source, journal)
-        finally:
-            opening.__exit__(None, None, None)
+            guard.shield = False
+            try:
+                with Source(path, means.settings.max_body_bytes) as source:
+                    await self._share_turns(batch, source, journal)
+            finally:
+                opening.__exit__(None, None, None)
         self._is_whole = self._problem is None
 
     async def _share_turns(self, batch: Batch, source: Source, journal: Journal) -> None:
