@@ -212,14 +212,18 @@ def test_a_body_larger_than_the_window_gets_room_as_it_is_read(start: Any) -> No
     assert (fields["grpc-status"], len(answer) > 3_200_000) == ("0", True)
 
 
-def test_a_stream_whose_questions_wait_takes_a_window_and_no_more(start: Any) -> None:
-    door, peer, _ = start(max_body_bytes=4000)
+@pytest.mark.parametrize(("rows", "settings"), [(400, {"max_body_bytes": 4000}), (1, {})])
+def test_a_stream_whose_questions_wait_takes_a_window_and_no_more(
+    start: Any, rows: int, settings: dict[str, Any]
+) -> None:
+    door, peer, _ = start(**settings)
     door.script.events = [anyio.sleep_forever]
-    message = question(400)
+    message = question(rows)
     whole = b"\0" + len(message).to_bytes(4, "big") + message
-    peer.send(peer.head(SERVICE + "ModelStreamInfer"))
-    for _ in range(2 * WINDOW_BYTES // len(whole)):
-        peer.send(frames.frame(frames.DATA, 0, 1, whole))
+    data = frames.frame(frames.DATA, 0, 1, whole)
+    peer.send(peer.head(SERVICE + "ModelStreamInfer") + data)
+    wait_until(lambda: bool(door.script.asked))
+    peer.send(data * (2 * WINDOW_BYTES // len(whole)))
     assert peer.answer()[1]["reset"] == str(frames.FLOW_CONTROL_ERROR)
     wait_until(lambda: door.script.outcomes == ["cut CancelledError"])
 

@@ -30,6 +30,7 @@ from catena.reach.ticket import Caller
 
 FINAL, EMPTY_FINAL = "triton_final_response", "triton_enable_empty_final_response"
 LOOK_S = 0.25
+MAX_WAITING = 64  # questions that are read ahead
 
 
 async def stream(exchange: Exchange) -> None:
@@ -84,7 +85,7 @@ class _Conversation:
             message: bytes | None = b""
             while message is not None:
                 message = await messages.next()
-                while self._num_bytes > self._max_bytes:
+                while self._num_bytes > self._max_bytes or len(self._waiting) >= MAX_WAITING:
                     await self._change()
                 self._waiting.append(message)
                 self._num_bytes += len(message or b"")
