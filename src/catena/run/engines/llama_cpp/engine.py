@@ -15,16 +15,21 @@ import anyio.to_thread
 import msgspec
 
 from catena.core.errors import EngineError, ResourceError
-from catena.core.manifest import StoredModel
+from catena.core.manifest import StoredModel, Task
 from catena.core.protocols import Placement, SessionFacts
 from catena.core.units import bytes_text
 from catena.run import devices
+from catena.run.engines.llama_cpp.encoding import Embedding, Reranking
 from catena.run.engines.llama_cpp.header import Header, read
 from catena.run.engines.llama_cpp.parameters import CONTEXT_STEP, VERSION, Files, settings
 from catena.run.engines.llama_cpp.process import Process
 from catena.run.engines.llama_cpp.session import Session
 
 COMPUTE_BYTES = 64 << 20
+TASKS = ("generate", "embed", "rerank")
+# A model that only reads computes a text at once, in memory that grows with the square of its length: so many tokens,
+# unless `run.context_tokens` says otherwise.
+READING_TOKENS = 2048
 # Longest path of a unix socket on Linux is 107 bytes, on macOS 103.
 MAX_SOCKET_PATH = 100
 
@@ -33,14 +38,14 @@ class Engine:
     """llama.cpp by way of the xllamacpp wheel."""
 
     def accepts(self, model: StoredModel) -> str | None:
-        """None for a GGUF model that generates, else why not."""
+        """None for a GGUF model that generates, embeds or reranks, else why not."""
         if model.manifest.format != "gguf":
             return f"llama_cpp reads gguf, not {model.manifest.format}"
-        if model.manifest.task != "generate":
-            return f"llama_cpp generates; the task of {model.name} is {model.manifest.task}"
+        if model.manifest.task not in TASKS:
+            return f"llama_cpp is for {', '.join(TASKS)}; the task of {model.name} is {model.manifest.task}"
         return None
 
-    async def load(self, model: StoredModel, placement: Placement) -> Session:
+    async def load(self, model: StoredModel, placement: Placement) -> Session | Embedding | Reranking:
         """Load `model` with as many slots, up to `placement.slots`, as memory holds at full context each.
 
         A file of role `template` replaces the chat template of the weights. Raises ResourceError with both numbers
@@ -51,8 +56,12 @@ class Engine:
         header = await anyio.to_thread.run_sync(_header, model)
         weights_bytes = sum(entry.size_bytes for entry in model.manifest.files if entry.role == "weights")
         weights_bytes += sum(file.size_bytes for adapter in placement.adapters for file in adapter.manifest.files)
-        context_tokens = _context(header, placement)
-        fixed_bytes = weights_bytes + placement.prompt_cache_bytes + COMPUTE_BYTES
+        task = model.manifest.task
+        context_tokens = _context(header, placement, task)
+        if task == "generate":
+            fixed_bytes = weights_bytes + placement.prompt_cache_bytes + COMPUTE_BYTES
+        else:
+            fixed_bytes = weights_bytes + COMPUTE_BYTES + 4 * header.num_heads * context_tokens**2
         slot_bytes = context_tokens * header.cache_token_bytes
         slots, memory_bytes = _fit(model.name, fixed_bytes, slot_bytes, placement.slots)
         facts = SessionFacts(
@@ -68,7 +77,11 @@ class Engine:
             header.template if _has_template(model) else "",
         )
         with _private_folder(placement.folder) as folder:
-            process = await _hosted(model.name, settings(model.name, files, facts, placement, folder))
+            process = await _hosted(model.name, settings(model.name, task, files, facts, placement, folder))
+        if task == "embed":
+            return Embedding(process, facts, header)
+        if task == "rerank":
+            return Reranking(process, facts, header)
         return Session(process, facts, header, tuple(adapter.name for adapter in placement.adapters))
 
 
@@ -101,9 +114,9 @@ def _has_template(model: StoredModel) -> bool:
     return any(entry.role == "template" for entry in model.manifest.files)
 
 
-def _context(header: Header, placement: Placement) -> int:
+def _context(header: Header, placement: Placement, task: Task) -> int:
     trained = header.context_tokens or placement.context_tokens or 4096
-    wanted = placement.context_tokens or trained
+    wanted = placement.context_tokens or (trained if task == "generate" else min(trained, READING_TOKENS))
     return min(trained, -(-wanted // CONTEXT_STEP) * CONTEXT_STEP)
 
 

@@ -17,6 +17,8 @@ class Header(Struct, frozen=True):
     cache_token_bytes: int
     num_vocabulary: int
     template: str
+    num_heads: int = 1
+    embedding_width: int = 0
 
 
 def read(path: Path) -> Header:
@@ -30,4 +32,6 @@ def read(path: Path) -> Header:
         cache_token_bytes=sum(found.num_kv_heads) * (found.key_length + found.value_length) * 2,
         num_vocabulary=found.num_vocabulary,
         template=found.chat_template,
+        embedding_width=found.embedding_width,
+        num_heads=max(1, found.number("attention.head_count")),
     )

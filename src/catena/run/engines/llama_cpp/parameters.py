@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from catena.core.errors import MissingExtraError
+from catena.core.manifest import Task
 from catena.core.protocols import Placement, SessionFacts
 
 # Only looked for: the library is loaded in the processes of sessions.
@@ -20,6 +21,7 @@ VERSION = metadata.version("xllamacpp")
 # A prompt is computed in batches of this many tokens. A request can be dropped, and the other slots get their turn,
 # between two batches; on a CPU larger ones are no faster (docs/decisions/0005-engines.md).
 BATCH_TOKENS = 128
+POOLING_RANK = 4  # llama.h, LLAMA_POOLING_TYPE_RANK
 # The library gives each slot a multiple of this.
 CONTEXT_STEP = 256
 
@@ -32,9 +34,12 @@ class Files(Struct, frozen=True):
     template: str = ""
 
 
-def settings(name: str, files: Files, facts: SessionFacts, place: Placement, folder: Path) -> dict[str, Any]:
-    """Settings for a session of `files`; its HTTP side listens on a socket in `folder` only, with a random key.
+def settings(
+    name: str, task: Task, files: Files, facts: SessionFacts, place: Placement, folder: Path
+) -> dict[str, Any]:
+    """Settings for a session of `files` that does `task`.
 
+    Its HTTP side listens on a socket in `folder` only, with a random key.
     `parameters` are fields of the library's CommonParams by their dotted names.
     """
     parameters: dict[str, Any] = {
@@ -60,6 +65,11 @@ def settings(name: str, files: Files, facts: SessionFacts, place: Placement, fol
         "endpoint_slots": False,
         "endpoint_metrics": True,
     }
+    if task in ("embed", "rerank"):
+        # What reads without writing takes a text in one piece.
+        parameters |= {"embedding": True, "n_batch": facts.context_tokens, "n_ubatch": facts.context_tokens}
+    if task == "rerank":
+        parameters["pooling_type"] = POOLING_RANK
     if files.template:
         parameters["chat_template"] = files.template
     return {"alias": name, "adapters": files.adapters, "parameters": parameters}

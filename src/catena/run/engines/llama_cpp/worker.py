@@ -1,8 +1,9 @@
 """The process that hosts the library for one session; started by its path, so that it loads nothing else of Catena.
 
-Both sides send frames over one socket: HEAD, then the payload. A call is LOAD, CHAT, COMPLETION, METRICS or POST (to
-the library's HTTP side, for what it offers there alone) under a number of its own; it is answered by any number of
-CHUNK and one DONE, REFUSED or BROKEN (payload: why, in words that quote nobody). STOP ends a call at its next chunk.
+Both sides send frames over one socket: HEAD, then the payload. A call is LOAD, CHAT, COMPLETION, EMBED, RERANK, METRICS
+or POST (to the library's HTTP side, for what it offers there alone) under a number of its own; it is answered by any
+number of CHUNK and one DONE, REFUSED or BROKEN (payload: why, in words that quote nobody). STOP ends a call at its next
+chunk.
 The process ends when the socket does, or who started it.
 """
 
@@ -25,7 +26,7 @@ from typing import Any, BinaryIO
 
 # Bytes of the payload, number of the call, kind.
 HEAD = struct.Struct("!IIB")
-LOAD, CHAT, COMPLETION, METRICS, STOP, POST = range(1, 7)
+LOAD, CHAT, COMPLETION, METRICS, STOP, POST, EMBED, RERANK = range(1, 9)
 CHUNK, DONE, REFUSED, BROKEN = range(16, 20)
 # What is not streamed goes in pieces of this size.
 PIECE_BYTES = 1 << 20
@@ -53,6 +54,18 @@ def _adapter(library: Any, path: str) -> Any:
     adapter.path = path
     adapter.scale = 0.0
     return adapter
+
+
+def _try_out(server: Any, parameters: dict[str, Any]) -> None:
+    """Have it compute something small. Raises RuntimeError."""
+    if not parameters.get("embedding"):
+        answer, key = server.handle_completions({"prompt": "a", "max_tokens": 1}), "choices"
+    elif "pooling_type" in parameters:
+        answer, key = server.handle_rerank({"query": "a", "documents": ["a"]}), "results"
+    else:
+        answer, key = server.handle_embeddings({"input": "a"}), "data"
+    if not (isinstance(answer, dict) and key in answer):
+        raise RuntimeError
 
 
 class Worker:
@@ -90,9 +103,7 @@ class Worker:
             # The name of the socket goes once this is answered; only this process can still reach it.
             self._side = os.open(address, os.O_PATH) if sys.platform == "linux" else None
             # Some files pass the loader and end the process at the first token.
-            answer = self._server.handle_completions({"prompt": "a", "max_tokens": 1})
-            if not (isinstance(answer, dict) and "choices" in answer):
-                raise RuntimeError
+            _try_out(self._server, settings["parameters"])
         except ImportError as error:
             self._send(BROKEN, number, f"xllamacpp cannot be imported: {error}".encode())
         except RuntimeError:
@@ -111,9 +122,10 @@ class Worker:
                 if self._side is None:
                     why = b"llama.cpp shows its tokens on Linux only"
                     return
-                answer = self._post(**json.loads(payload))
-                for start in range(0, len(answer), PIECE_BYTES):
-                    self._send(CHUNK, number, answer[start : start + PIECE_BYTES])
+                self._send_whole(number, self._post(**json.loads(payload)))
+            elif kind in (EMBED, RERANK):
+                handle = self._server.handle_embeddings if kind == EMBED else self._server.handle_rerank
+                self._send_whole(number, json.dumps(handle(json.loads(payload))).encode())
             else:
                 handle = self._server.handle_chat_completions if kind == CHAT else self._server.handle_completions
                 handle(payload, partial(self._receive, number, self._stops[number]))
@@ -143,6 +155,10 @@ class Worker:
         if answer.status != 200:
             raise ValueError("the library refused it")
         return found
+
+    def _send_whole(self, number: int, answer: bytes) -> None:
+        for start in range(0, len(answer), PIECE_BYTES):
+            self._send(CHUNK, number, answer[start : start + PIECE_BYTES])
 
     def _receive(self, number: int, stop: threading.Event, chunk: bytes) -> bool:
         """Pass a chunk on; True has the library drop the request."""
