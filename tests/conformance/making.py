@@ -27,10 +27,11 @@ def openvino_classifier(folder: Path) -> Path:
     return path
 
 
+NO_PORTS = Signature()
 MAKERS: dict[str, Callable[[Path], Path]] = {"classifier-ir": openvino_classifier}
 
 
-def card(name: str, task: Any, form: str, *roles: str, signature: Signature = Signature()) -> Manifest:
+def card(name: str, task: Any, form: str, *roles: str, signature: Signature = NO_PORTS) -> Manifest:
     """As much of a made model's manifest as an engine looks at to accept it."""
     files = tuple(FileEntry(role, role, 1, "sha256:" + "0" * 64) for role in roles)
     return Manifest(name, task, form, files, "", Provenance("test"), signature)

@@ -21,7 +21,7 @@ from catena.core.units import bytes_text
 from catena.run.devices import CPU, Accelerator, Machine, Memory, accelerators
 
 # The extra of Catena that brings an engine's libraries. An engine from outside brings its own.
-EXTRAS = {"llama_cpp": "llama", "onnx": "onnx"}
+EXTRAS = {"llama_cpp": "llama", "onnx": "onnx", "openvino": "openvino", "sklearn": "sklearn", "torch": "torch"}
 # Below this much room the audit log and a pull will soon fail; below that much memory no useful model fits.
 LEAST_DISK_BYTES, LOW_DISK_BYTES, LOW_MEMORY_BYTES = 64 << 20, 2 << 30, 512 << 20
 FAST = {"x86_64": "avx2", "amd64": "avx2", "aarch64": "neon", "arm64": "neon"}

@@ -161,6 +161,7 @@ class Batcher:
 
     def _ended(self, job: asyncio.Future[list[Done]]) -> None:
         calls, self._running = self._running, []
+        self._stop = Stop()  # the old one may hold on to the model
         error = job.exception()
         for index, call in enumerate(calls):
             if call.future.done():

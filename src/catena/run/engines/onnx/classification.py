@@ -16,8 +16,9 @@ from catena.core.errors import ContextError, EngineError, FormatError, InputErro
 from catena.core.manifest import StoredModel
 from catena.core.messages import Classified, ClassifyRequest, Span, Timings, Usage
 from catena.core.protocols import Placement, SessionFacts
-from catena.run.engines.onnx import runtime, texts
-from catena.run.engines.onnx.texts import Row
+from catena.run.encoding import texts
+from catena.run.encoding.texts import Row
+from catena.run.engines.onnx import runtime
 
 _OUTPUT = "logits"
 # What stands for no label at all (IOB2, as the models of transformers have it).

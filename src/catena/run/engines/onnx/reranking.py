@@ -20,8 +20,9 @@ from catena.core.messages import (
     Usage,
 )
 from catena.core.protocols import Placement, SessionFacts
-from catena.run.engines.onnx import runtime, texts
-from catena.run.engines.onnx.texts import Row
+from catena.run.encoding import texts
+from catena.run.encoding.texts import Row
+from catena.run.engines.onnx import runtime
 
 _OUTPUT = "logits"
 

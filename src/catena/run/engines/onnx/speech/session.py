@@ -25,7 +25,8 @@ from catena.core.messages import (
 )
 from catena.core.protocols import Placement, SessionFacts
 from catena.core.units import duration_text
-from catena.run.engines.onnx import runtime, texts
+from catena.run.encoding import texts
+from catena.run.engines.onnx import runtime
 from catena.run.engines.onnx.speech import samples
 from catena.run.engines.onnx.speech.listening import Listener, Speech
 from catena.run.engines.onnx.speech.resampling import RATE, Resampler

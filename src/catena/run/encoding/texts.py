@@ -8,7 +8,6 @@ from typing import NamedTuple
 from catena.core.errors import FormatError, InputError, MissingExtraError, UnsupportedError
 from catena.core.manifest import StoredModel
 from catena.core.messages import DetokeniseRequest, TokeniseRequest, Tokens
-from catena.run.engines.onnx import runtime
 
 try:
     import numpy
@@ -37,7 +36,9 @@ def read_tokenizer(model: StoredModel) -> tokenizers.Tokenizer:
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(model.path("tokenizer")))
     except Exception as error:
-        raise FormatError(f"the tokenizer of {model.name} cannot be read", hint=runtime.verify_hint(model)) from error
+        raise FormatError(
+            f"the tokenizer of {model.name} cannot be read", hint=f"run `catena verify {model.name}`"
+        ) from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
