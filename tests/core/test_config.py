@@ -205,3 +205,36 @@ def test_providers_come_from_the_file_only(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"reach\.providers must be a list of tables") as caught:
         load(tmp_path, {"CATENA__REACH__PROVIDERS": "sk-very-secret"})
     assert "sk-very-secret" not in str(caught.value)
+
+
+def test_a_table_of_a_section_is_set_key_by_key_in_every_layer(tmp_path: Path) -> None:
+    text = '[run.vllm]\npython = "/opt/vllm/bin/python"\narguments = ["--enforce-eager"]\n'
+    (tmp_path / "catena.toml").write_text(text)
+    loaded = load(tmp_path, environ={"CATENA__RUN__VLLM__SLOTS": "8"})
+    served = loaded.settings.run.vllm
+    assert (served.python, served.arguments, served.slots) == ("/opt/vllm/bin/python", ("--enforce-eager",), 8)
+    assert [loaded.origins[f"run.vllm.{key}"] for key in ("python", "slots", "device")] == [
+        "catena.toml",
+        "environment",
+        "default",
+    ]
+    assert config.flatten(loaded.settings)["run.vllm.python"] == "/opt/vllm/bin/python"
+
+
+@pytest.mark.parametrize(
+    ("line", "words", "hint"),
+    [
+        ('pyhton = "x"', "run.vllm.pyhton", "run.vllm.python"),
+        ("slots = 0", "run.vllm.slots", ""),
+        ('device = "abacus"', "run.vllm.device", ""),
+        ("arguments = 3", "run.vllm.arguments", ""),
+    ],
+)
+def test_a_wrong_value_in_a_table_is_refused_by_its_whole_name(
+    tmp_path: Path, line: str, words: str, hint: str
+) -> None:
+    (tmp_path / "catena.toml").write_text(f"[run.vllm]\n{line}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, environ={})
+    assert words in caught.value.message
+    assert hint in caught.value.hint

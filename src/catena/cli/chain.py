@@ -121,7 +121,7 @@ async def open_chain(*, flags: Mapping[str, Any] | None = None, with_echo: bool 
             if (home / ARCHIVE_NAME).exists():
                 archive.recover()
             names = registry.names("engines")
-            engines = registry.Made("engines", ["echo", *names] if with_echo else names)
+            engines = registry.Made("engines", ["echo", *names] if with_echo else names, settings.run)
             guests = _guests() if with_echo else {}
             async with open_cloud(settings.reach) as cloud, Scheduler(engines, settings.run, home) as scheduler:
                 default = settings.reach.default_model

@@ -10,6 +10,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_type_hints
 
@@ -60,7 +61,7 @@ def load(folder: Path, *, environ: Mapping[str, str] = os.environ, flags: Mappin
     values: dict[str, Any] = {}
     origins = dict.fromkeys(fields, "default")
     for origin, layer in (
-        ("catena.toml", _from_file(folder / "catena.toml")),
+        ("catena.toml", _from_file(folder / "catena.toml", fields)),
         ("environment", _from_environment(environ, fields)),
         ("flag", dict(flags or {})),
     ):
@@ -68,27 +69,33 @@ def load(folder: Path, *, environ: Mapping[str, str] = os.environ, flags: Mappin
             _check_known(key, fields, origin)
             values[key] = _convert(key, value, fields[key], origin)
             origins[key] = origin
-    sections: dict[str, dict[str, Any]] = {}
+    sections: dict[str, Any] = {}
     for key, value in values.items():
-        section, name = key.split(".")
-        sections.setdefault(section, {})[name] = value
+        *tables, name = key.split(".")
+        table = sections
+        for one in tables:
+            table = table.setdefault(one, {})
+        table[name] = value
     return Loaded(msgspec.convert(sections, Settings), origins)
 
 
 def flatten(settings: Settings) -> dict[str, Any]:
     """`section.key` → value, for showing."""
-    return {key: getattr(getattr(settings, key.split(".")[0]), key.split(".")[1]) for key in _fields()}
+    return {key: attrgetter(key)(settings) for key in _fields()}
 
 
-def _fields() -> dict[str, Any]:
+def _fields(struct: type[msgspec.Struct] = Settings, above: str = "") -> dict[str, Any]:
+    """Every setting with its type, `section.key` or, in a table of a section, `section.table.key`."""
     fields: dict[str, Any] = {}
-    for section, struct in get_type_hints(Settings).items():
-        for name, kind in get_type_hints(struct, include_extras=True).items():
-            fields[f"{section}.{name}"] = kind
+    for name, kind in get_type_hints(struct, include_extras=True).items():
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            fields |= _fields(kind, f"{above}{name}.")
+        else:
+            fields[above + name] = kind
     return fields
 
 
-def _from_file(path: Path) -> dict[str, Any]:
+def _from_file(path: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
     try:
         text = path.read_bytes()
     except FileNotFoundError:
@@ -107,8 +114,18 @@ def _from_file(path: Path) -> dict[str, Any]:
             raise ConfigError(
                 f"catena.toml: {section!r} stands outside a section", hint="put it under [reach], [run], …"
             )
-        layer.update({f"{section}.{name}": value for name, value in table.items()})
+        layer.update(_leaves(table, f"{section}.", fields))
     return layer
+
+
+def _leaves(table: Mapping[str, Any], above: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a table and of the tables in it, by their whole names."""
+    found: dict[str, Any] = {}
+    for name, value in table.items():
+        key = above + name
+        is_table = isinstance(value, dict) and key not in fields
+        found |= _leaves(value, f"{key}.", fields) if is_table else {key: value}
+    return found
 
 
 def _from_environment(environ: Mapping[str, str], fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -174,7 +174,10 @@ class Predictor(Protocol):
 
 
 class Engine(Protocol):
-    """A way to run models of some formats. Made without arguments; making it reads no weights and touches no device."""
+    """A way to run models of some formats. Making it reads no weights and touches no device.
+
+    It is made without arguments; one that has a table `[run.NAME]` of settings may be given that.
+    """
 
     def accepts(self, model: StoredModel, /) -> str | None:
         """None if this engine can load `model`, else the reason why not, in one sentence."""

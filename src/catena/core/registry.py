@@ -66,15 +66,21 @@ def _is_inside(room: Room, name: str) -> bool:
 
 
 class Made(Mapping[str, Any]):
-    """Implementations of a seam by name, each imported and made (without arguments) when first asked for."""
+    """Implementations of a seam by name, each imported and made when first asked for.
 
-    def __init__(self, seam: str, chosen: Iterable[str]) -> None:
+    One with a table of its own in `settings`, an attribute of its name, is made with that; others without arguments.
+    """
+
+    def __init__(self, seam: str, chosen: Iterable[str], settings: object = None) -> None:
         self._seam = seam
+        self._settings = settings
         self._made: dict[str, Any] = dict.fromkeys(chosen)
 
     def __getitem__(self, name: str) -> Any:
         if self._made[name] is None:
-            self._made[name] = find(self._seam, name)()
+            table = getattr(self._settings, name, None)
+            make = find(self._seam, name)
+            self._made[name] = make(table) if hasattr(table, "__struct_fields__") else make()
         return self._made[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -18,6 +18,19 @@ class StoreSettings(Struct, frozen=True, forbid_unknown_fields=True):
     max_file_bytes: Count = 1 << 40
     max_entries: Count = 65_536
     pull_timeout_s: Seconds = 1800.0
+
+
+class ServedSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[run.vllm], [run.sglang] A model server that is installed in an environment of its own (docs/guides/gpu-engines).
+
+    `python` is the interpreter of that environment; "": the server's own program is looked for on PATH. `arguments`
+    are added to its command line. `device` "": what this machine has. `slots` requests run at a time.
+    """
+
+    python: str = ""
+    arguments: tuple[str, ...] = ()
+    device: Literal["", "cuda", "rocm", "cpu"] = ""
+    slots: Annotated[int, Meta(ge=1, le=4096)] = 64
 
 
 class RunSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,6 +50,8 @@ class RunSettings(Struct, frozen=True, forbid_unknown_fields=True):
     prompt_cache_bytes: Whole = 256 << 20
     batch_window_s: Annotated[float, Meta(ge=0, le=1)] = 0.001
     batch_rows: Annotated[int, Meta(ge=1, le=4096)] = 64
+    vllm: ServedSettings = ServedSettings()
+    sglang: ServedSettings = ServedSettings()
 
 
 class ProviderSettings(Struct, frozen=True, forbid_unknown_fields=True):

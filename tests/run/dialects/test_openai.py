@@ -331,3 +331,38 @@ def test_models_are_listed_and_arrays_are_impossible() -> None:
         dialect.predict(PredictRequest("m", ()), "m")
     with pytest.raises(UnsupportedError):
         dialect.predicted(b"", {}, PredictRequest("m", ()))
+
+
+@pytest.mark.parametrize(
+    ("text", "needed"),
+    [
+        # vLLM, in the words of several versions
+        ("This model's maximum context length is 100 tokens. However, your request has 250 input tokens.", 250),
+        (
+            "This model's maximum context length is 100 tokens. However, you requested 60 output tokens and your prompt "
+            "contains at least 90 input tokens, for a total of at least 150 tokens.",
+            150,
+        ),
+        (
+            "'max_tokens' or 'max_completion_tokens' is too large: 80. This model's maximum context length is 100 tokens "
+            "and your request has 30 input tokens (80 > 100 - 30).",
+            110,
+        ),
+        (
+            "You passed 70 input tokens and requested 40 output tokens. However, the model's context length is only 100 "
+            "tokens, resulting in a maximum input length of 60 tokens.",
+            110,
+        ),
+        # SGLang
+        ("The input (250 tokens) is longer than the model's context length (100 tokens).", 250),
+        (
+            "Requested token count exceeds the model's maximum context length of 100 tokens. You requested a total of "
+            "130 tokens: 30 tokens from the input messages and 100 tokens for the completion.",
+            130,
+        ),
+    ],
+)
+def test_the_numbers_of_a_context_are_read_from_the_sentences_of_vllm_and_sglang(text: str, needed: int) -> None:
+    error = dialect.error(400, {}, msgspec.json.encode({"error": {"message": text, "type": "BadRequestError"}}))
+    assert isinstance(error, ContextError)
+    assert (error.needed, error.available) == (needed, 100)

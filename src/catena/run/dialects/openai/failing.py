@@ -10,8 +10,16 @@ from catena.core.errors import CatenaError, ContextError, NetworkError, Provider
 from catena.run.dialects.dialect import refusal
 from catena.run.dialects.shapes import tolerated
 
-_LIMIT = re.compile(r"maximum context length (?:is|of) (\d{1,9}) tokens")
-_NEED = re.compile(r"(?:resulted in|requested)\D{0,40}?(\d{1,9})(?: input)? tokens")
+# In the words of OpenAI, of vLLM and of SGLang. What is needed is the sum of the groups.
+_LIMIT = re.compile(r"context length (?:is|of|is only) (\d{1,9}) tokens|context length \((\d{1,9}) tokens\)")
+_NEEDS = (
+    re.compile(r"total of (?:at least )?(\d{1,9}) tokens"),
+    re.compile(r"too large: (\d{1,9})\..{0,200}?request has (\d{1,9}) input tokens"),
+    re.compile(r"passed (\d{1,9}) input tokens and requested (\d{1,9}) output tokens"),
+    re.compile(r"(?:resulted in|requested)\D{0,40}?(\d{1,9})(?: input)? tokens"),
+    re.compile(r"(?:request has|contains|contains at least) (\d{1,9}) input tokens"),
+    re.compile(r"input \((\d{1,9}) tokens\)"),
+)
 
 
 def refused(status: int, headers: Mapping[str, str], body: bytes) -> CatenaError:
@@ -44,8 +52,11 @@ def overflow(detail: Mapping[str, Any]) -> ContextError | None:
     if isinstance(available, int) and isinstance(needed, int):
         return ContextError(needed, available)
     text = str(detail.get("message") or "")
-    limit, need = _LIMIT.search(text), _NEED.search(text)
-    return ContextError(int(need[1]), int(limit[1])) if limit and need else None
+    limit = _LIMIT.search(text)
+    need = next((found for pattern in _NEEDS if (found := pattern.search(text))), None)
+    if limit is None or need is None:
+        return None
+    return ContextError(sum(map(int, need.groups())), int(limit[1] or limit[2]))
 
 
 def inside(error: Any) -> CatenaError:
