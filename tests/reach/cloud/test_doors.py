@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -236,10 +238,20 @@ def test_without_providers_nothing_but_the_listener_is_open(tmp_path: Path) -> N
         assert sockets and all(one.laddr.ip == "127.0.0.1" for one in sockets)
         port = int(running.url.rpartition(":")[2])
         assert all(one.laddr.port == port for one in sockets), "every socket is the listener or somebody who came in"
-        assert not any("pyreqwest" in one.path for one in process.memory_maps())
+        assert not any("aiohttp" in one.path for one in process.memory_maps())
 
 
 def test_a_wrong_provider_stops_the_start_with_a_hint(tmp_path: Path) -> None:
     (tmp_path / "catena.toml").write_text('[[reach.providers]]\nname = "far"\nkind = "opnai"\n')
     done = catena(tmp_path, "up", "--port", "0")
     assert done.returncode == 78 and "did you mean 'openai'?" in done.stderr
+
+
+def test_a_provider_without_the_client_installed_stops_the_start_and_names_the_extra(tmp_path: Path) -> None:
+    (tmp_path / "catena.toml").write_text('[[reach.providers]]\nname = "far"\nservice = "deepseek"\n')
+    code = "import sys; sys.modules['aiohttp'] = None; from catena.cli import main; main(['up', '--port', '0'])"
+    environ = {**os.environ, "CATENA_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0 and not done.stdout
+    assert "aiohttp is not installed" in done.stderr and "pip install 'catena[cloud]'" in done.stderr

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.providers.server import provider
-from tests.reach.cloud.conftest import Place, asking
+from tests.reach.cloud.conftest import KEY, Place, asking
 
 from catena.core.errors import ConfigError, NetworkError
 from catena.core.messages import collect
@@ -67,7 +67,8 @@ def authority(tmp_path: Path) -> tuple[Path, ssl.SSLContext, ssl.SSLContext]:
 
 async def ask(tls: ssl.SSLContext, ca_file: str, proxy: str = "") -> str:
     with provider("openai", tls) as made:
-        cloud = Cloud([ProviderSettings("far", "openai", made.url, ca_file=ca_file, proxy=proxy)], {})
+        one = ProviderSettings("far", "openai", made.url, key_env="FAR_KEY", ca_file=ca_file, proxy=proxy)
+        cloud = Cloud([one], {"FAR_KEY": KEY})
         try:
             async with Place(made, cloud).router.generate(asking(), Caller()) as answer:
                 return (await collect(answer.events)).choices[0].text
@@ -115,6 +116,7 @@ class Tunnel:
                 if keeps:
                     self.passed += piece
                 await target.send(piece)
+            await target.send_eof()
 
 
 async def test_a_proxy_is_a_tunnel_that_sees_no_content(
@@ -126,7 +128,8 @@ async def test_a_proxy_is_a_tunnel_that_sees_no_content(
         port = listener.extra(anyio.abc.SocketAttribute.local_port)
         assert await ask(authority[1], str(authority[0]), f"http://127.0.0.1:{port}") == "Hello world"
         group.cancel_scope.cancel()
-    assert tunnel.heads[0].startswith(b"CONNECT 127.0.0.1:")
+    assert tunnel.heads[0].startswith(b"CONNECT 127.0.0.1:") and b"user-agent: catena" in tunnel.heads[0].lower()
+    assert b"authorization" not in tunnel.heads[0].lower() and KEY.encode() not in tunnel.heads[0]
     assert len(tunnel.passed) > 100 and b"Hi" not in tunnel.passed and b"chat/completions" not in tunnel.passed
 
 

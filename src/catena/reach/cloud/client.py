@@ -1,36 +1,42 @@
 """The only place that speaks to remote ends: one bounded HTTP exchange, never redirected, never silently repeated.
 
-Knows no dialect. pyreqwest does the speaking; docs/decisions says why, and what it cannot do.
+Knows no dialect. aiohttp does the speaking; docs/decisions says why, and what of it is switched off.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import io
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import ssl
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager
-from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
-import anyio.lowlevel
 from msgspec import Struct
-from pyreqwest import exceptions
-from pyreqwest.client import Client as HttpClient
-from pyreqwest.client import ClientBuilder
-from pyreqwest.proxy import ProxyBuilder
 
-from catena.core.errors import CatenaError, ExpiredError, NetworkError, TooLargeError
+from catena.core.errors import CatenaError, ExpiredError, MissingExtraError, NetworkError, TooLargeError
 from catena.core.settings import ProviderSettings
 from catena.run.dialects.dialect import Outgoing
 
+try:
+    import aiohttp
+    from aiohttp.client_proto import ResponseHandler
+    from aiohttp.http import HttpProcessingError
+    from yarl import URL
+except ImportError:
+    raise MissingExtraError("aiohttp", "cloud") from None
+
 AGENT = "catena"
-POOL_IDLE = timedelta(seconds=60)
-CLOSING_TIME_S = 5.0
-# The library's words for a connection that was there and broke before an answer came (in contrast to `Connect`).
-BROKE_UNANSWERED = "(SendRequest)"
-_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
-T = TypeVar("T")
+POOL_IDLE_S = 60.0
+# Of an answer's head; with these it is under a megabyte.
+MAX_LINE_BYTES = 8 << 10
+MAX_HEADERS = 100
+# The library warns of larger bodies that are written in one go.
+WHOLE_BYTES = 1 << 20
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
 
 
 class Answer(Struct):
@@ -60,9 +66,8 @@ class Client:
         self._name = name
         self._base_url = base_url
         self._settings = settings
-        self._authorities = authorities
-        self._http: HttpClient | None = None
-        self._num_idle = 0  # connections that may wait in the pool: never fewer than do
+        self._tls = _trusting(authorities) if base_url.startswith("https:") else True
+        self._http: aiohttp.ClientSession | None = None
 
     @asynccontextmanager
     async def ask(
@@ -71,27 +76,24 @@ class Client:
         """Send `outgoing` and give the answer's head, its body to be read inside the block.
 
         `leaving` gets the bytes right before they leave. It is sent once more only where a kept connection broke before
-        the first byte of an answer. Leaving the block early closes the connection. Raises NetworkError, ExpiredError.
+        the first byte of an answer. Leaving early, or being cancelled at any time, ends the connection at once.
+        Raises NetworkError, ExpiredError.
         """
-        is_kept = self._num_idle > 0
-        self._num_idle = max(0, self._num_idle - 1)
         leaving(outgoing.body)
         try:
-            request, response = await self._head(outgoing, headers)
-        except _BrokeUnansweredError as error:
-            if not is_kept:
+            response = await self._head(outgoing, headers)
+        except _BrokenError as error:
+            if not error.may_repeat:
                 raise self._broke() from error
-            self._num_idle = 0
             try:
-                request, response = await self._head(outgoing, headers)
-            except _BrokeUnansweredError as again:
+                response = await self._head(outgoing, headers)
+            except _BrokenError as again:
                 raise self._broke() from again
         try:
             found = {name.lower(): value for name, value in response.headers.items()}
             yield Answer(response.status, found, self._pieces(response))
         finally:
-            with anyio.move_on_after(CLOSING_TIME_S, shield=True):
-                await request.__aexit__(None, None, None)
+            response.close()
 
     async def close(self) -> None:
         """End every connection."""
@@ -99,84 +101,129 @@ class Client:
             await self._http.close()
             self._http = None
 
-    async def _head(self, outgoing: Outgoing, headers: dict[str, str]) -> tuple[Any, Any]:
-        builder = self._opened().request(outgoing.method, self._base_url + outgoing.path)
-        for name, value in outgoing.headers.items():
-            builder = builder.header(name, value)
-        for name, value in headers.items():
-            builder = builder.header(name, value, is_sensitive=True)
-        if outgoing.body:
-            builder = builder.body_bytes(outgoing.body)
-        # Without the limit of 0 the library gathers 64 KiB of a stream before it gives any.
-        request = builder.streamed_read_buffer_limit(0).build_streamed()
-        limit_s = self._settings.first_byte_timeout_s
+    async def _head(self, outgoing: Outgoing, headers: dict[str, str]) -> aiohttp.ClientResponse:
+        body = outgoing.body
+        url, limit_s = URL(self._base_url + outgoing.path, encoded=True), self._settings.first_byte_timeout_s
         try:
             with anyio.fail_after(limit_s):
-                return request, await _passing(request.__aenter__())
-        except exceptions.ConnectTimeoutError:
+                response = await self._opened().request(
+                    outgoing.method,
+                    url,
+                    data=(body if len(body) < WHOLE_BYTES else io.BytesIO(body)) or None,
+                    headers={**outgoing.headers, **headers},
+                    allow_redirects=False,
+                    proxy=self._settings.proxy or None,
+                    proxy_headers={"user-agent": AGENT} if self._settings.proxy else None,
+                )
+        except aiohttp.ConnectionTimeoutError:
             raise ExpiredError(f"provider {self._name!r} could not be connected to in time") from None
-        except exceptions.PyreqwestError as error:
-            if any(BROKE_UNANSWERED in cause["message"] for cause in _causes(error)):
-                raise _BrokeUnansweredError from None
+        except TimeoutError:
+            raise ExpiredError(f"provider {self._name!r} gave no first byte within {limit_s:g} s") from None
+        except aiohttp.ClientConnectionResetError:  # found broken before anything was written
+            raise _BrokenError(may_repeat=True) from None
+        except _BrokenError:
+            raise
+        except (aiohttp.ClientError, OSError) as error:
+            if isinstance(error, aiohttp.ClientResponseError) and not isinstance(error, aiohttp.ClientHttpProxyError):
+                raise NetworkError(f"provider {self._name!r} gave no HTTP answer within its limits") from None
             raise NetworkError(
                 f"provider {self._name!r} cannot be reached", hint="check its base_url and the network"
             ) from None
-        except TimeoutError:
-            raise ExpiredError(f"provider {self._name!r} gave no first byte within {limit_s:g} s") from None
+        connection = response.connection
+        if connection is not None and connection.protocol is not None and not response.content.is_eof():
+            connection.protocol.read_timeout = self._settings.idle_timeout_s
+            connection.protocol.start_timeout()
+        return response
 
-    async def _pieces(self, response: Any) -> AsyncGenerator[bytes]:
-        limit_s, left = self._settings.idle_timeout_s, self._settings.max_answer_bytes
+    async def _pieces(self, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
+        left = self._settings.max_answer_bytes
         try:
-            while True:
-                with anyio.fail_after(limit_s):
-                    piece = await _passing(response.body_reader.read_chunk())
-                if piece is None:
-                    break
+            while piece := await response.content.readany():
                 left -= len(piece)
                 if left < 0:
                     limit = self._settings.max_answer_bytes
                     raise TooLargeError(f"the provider's answer is larger than {limit} bytes", hint="ask for less")
-                yield bytes(piece)
-        except exceptions.PyreqwestError:
-            raise NetworkError(f"provider {self._name!r} broke off in the middle of its answer") from None
-        except TimeoutError:
+                yield piece
+        except aiohttp.SocketTimeoutError:
+            limit_s = self._settings.idle_timeout_s
             raise ExpiredError(f"provider {self._name!r} fell silent for {limit_s:g} s") from None
-        self._num_idle += 1
+        except (aiohttp.ClientError, HttpProcessingError, OSError):
+            raise NetworkError(f"provider {self._name!r} broke off in the middle of its answer") from None
 
-    def _opened(self) -> HttpClient:
+    def _opened(self) -> aiohttp.ClientSession:
         """The library's client, made when first needed: nothing is opened for a provider that nobody asks."""
         if self._http is None:
-            settings = self._settings
-            # An abandoned wait for a head ends with the read timeout at the latest: the library does not end it itself.
-            silence_s = max(settings.first_byte_timeout_s, settings.idle_timeout_s) + 1
-            builder = ClientBuilder().user_agent(AGENT).http1_only().follow_redirects(False).referer(False).no_proxy()
-            builder = builder.gzip(False).brotli(False).zstd(False).deflate(False)
-            builder = builder.connect_timeout(timedelta(seconds=settings.connect_timeout_s))
-            builder = builder.read_timeout(timedelta(seconds=silence_s)).pool_idle_timeout(POOL_IDLE)
-            if settings.proxy:
-                builder = builder.proxy(ProxyBuilder.https(settings.proxy))
-            for certificate in _CERTIFICATE.findall(self._authorities):
-                builder = builder.add_root_certificate_pem(certificate)
-            self._http = builder.build()
+            self._http = aiohttp.ClientSession(
+                connector=_Connector(self._tls),
+                timeout=aiohttp.ClientTimeout(total=None, connect=self._settings.connect_timeout_s),
+                headers={"user-agent": AGENT, "accept-encoding": "identity"},
+                skip_auto_headers=("content-type",),
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+                max_line_size=MAX_LINE_BYTES,
+                max_field_size=MAX_LINE_BYTES,
+                max_headers=MAX_HEADERS,
+            )
         return self._http
 
     def _broke(self) -> CatenaError:
         return NetworkError(f"provider {self._name!r} closed the connection without an answer", hint="ask again")
 
 
-class _BrokeUnansweredError(Exception):
-    """A connection was there, the request was on its way, and no byte of an answer came."""
+class _BrokenError(aiohttp.ClientConnectionError):
+    """A connection was there and broke. It may be replaced if it was a kept one and no byte of an answer came.
+
+    The library repeats what is idempotent after errors of its own, whether the connection was a kept one or not.
+    """
+
+    def __init__(self, *, may_repeat: bool) -> None:
+        super().__init__()
+        self.may_repeat = may_repeat
 
 
-async def _passing(work: Awaitable[T]) -> T:
-    """What `work` gives. The library raises a cancellation of its own making, which anyio would not know as its own."""
-    try:
-        return await work
-    except asyncio.CancelledError:
-        await anyio.lowlevel.checkpoint()
-        raise
+class _Wire(ResponseHandler):
+    """One connection. It knows if an earlier request used it and if an answer has begun, and ends without lingering."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._is_kept = False
+        self._is_answered = False
+
+    def set_response_params(self, **given: Any) -> None:
+        """A request begins."""
+        if self._is_answered:
+            self._is_kept, self._is_answered = True, False
+            if self.should_close:  # something came unasked, and would be taken for the answer
+                self._buffer.clear()
+                self.abort()
+        super().set_response_params(**given)
+
+    def data_received(self, data: bytes) -> None:
+        self._is_answered = True
+        super().data_received(data)
+
+    def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
+        if isinstance(exc, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):
+            exc = _BrokenError(may_repeat=self._is_kept and not self._is_answered)
+        super().set_exception(exc, exc if exc_cause is None else exc_cause)
+
+    def close(self) -> None:
+        """Nothing more is sent: neither what waits to be written nor the farewell of TLS."""
+        self.abort()
 
 
-def _causes(error: exceptions.PyreqwestError) -> list[Any]:
-    details: Any = getattr(error, "details", None) or {}
-    return details.get("causes") or []
+class _Connector(aiohttp.TCPConnector):
+    def __init__(self, tls: ssl.SSLContext | bool) -> None:
+        super().__init__(ssl=tls, limit=0, keepalive_timeout=POOL_IDLE_S, resolver=aiohttp.ThreadedResolver())
+        self._factory = functools.partial(_Wire, self._loop)
+
+
+@functools.cache
+def _trusting(authorities: bytes) -> ssl.SSLContext:
+    """Checks certificates against the system's authorities and the PEM certificates in `authorities`."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    if found := _CERTIFICATE.findall(authorities.decode("ascii", "replace")):
+        context.load_verify_locations(cadata="".join(found))
+    return context
