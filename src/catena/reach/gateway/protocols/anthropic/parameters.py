@@ -11,6 +11,7 @@ from catena.core.messages import ChatRequest, OutputFormat, Sampling
 from catena.reach.gateway.protocols.anthropic import fields, signing
 from catena.reach.gateway.protocols.anthropic.conversation import Content, Reader
 from catena.reach.gateway.protocols.anthropic.tools import ChoiceWire, choice, tools
+from catena.reach.gateway.sampling import at_least_one, check_bounds, within
 from catena.reach.gateway.schemas import schema_output
 from catena.reach.gateway.wire import check_fields, convert
 
@@ -95,14 +96,9 @@ def thinking(wire: PromptWire) -> ThinkingWire | None:
 
 def sampling(wire: MessageWire) -> Sampling:
     """How to sample. Raises InputError naming what is out of its bounds."""
-    if wire.max_tokens < 1:
-        raise InputError("max_tokens must be at least 1", param="max_tokens")
-    if wire.temperature is not None and not 0 <= wire.temperature <= 1:
-        raise InputError("temperature must be from 0 to 1", param="temperature")
-    if wire.top_p is not None and not 0 < wire.top_p <= 1:
-        raise InputError("top_p must be above 0 and at most 1", param="top_p")
-    if wire.top_k is not None and not 0 <= wire.top_k <= 1 << 20:
-        raise InputError(f"top_k must be from 0 to {1 << 20}", param="top_k")
+    at_least_one("max_tokens", wire.max_tokens)
+    within("temperature", wire.temperature, 0, 1)
+    check_bounds(wire)
     stops = wire.stop_sequences or []
     if len(stops) > MAX_STOPS:
         raise InputError(f"at most {MAX_STOPS} stop sequences", param="stop_sequences")

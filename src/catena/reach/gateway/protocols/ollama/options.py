@@ -5,44 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec import Struct
+from msgspec.structs import replace
 
 from catena.core.errors import InputError
 from catena.core.messages import OutputFormat, Sampling
 from catena.reach.gateway.exchange import Exchange
 from catena.reach.gateway.protocols.ollama import fields
+from catena.reach.gateway.sampling import MAX_LOGPROBS, SamplingWire, check_bounds, read_sampling, within
 from catena.reach.gateway.schemas import schema_output
 from catena.reach.gateway.wire import check_fields, convert
 
 MAX_STOPS = 16
-MAX_LOGPROBS = 20
-MAX_SEED = (1 << 63) - 1
 MAX_TOKENS = 1 << 31
-_BOUNDS = (
-    ("temperature", 0.0, 2.0),
-    ("top_k", 0, 1 << 20),
-    ("min_p", 0.0, 1.0),
-    ("presence_penalty", -2.0, 2.0),
-    ("frequency_penalty", -2.0, 2.0),
-    ("seed", -MAX_SEED - 1, MAX_SEED),
-    ("num_predict", -MAX_TOKENS, MAX_TOKENS),
-    ("num_ctx", 0, MAX_TOKENS),
-)
 
 
-class OptionsWire(Struct, frozen=True):
+class OptionsWire(SamplingWire, frozen=True, kw_only=True):
     """What is honoured of the options; `fields.OPTIONS` says what becomes of the others."""
 
     num_predict: int | None = None
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
     repeat_penalty: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    seed: int | None = None
-    stop: str | list[str] | None = None
     num_ctx: int | None = None
 
 
@@ -56,35 +37,17 @@ def read(options: Mapping[str, Any] | None, warnings: list[str], where: str = "o
     except InputError as error:
         error.param = f"{where}.{error.param}" if error.param else where
         raise
-    for name, low, high in _BOUNDS:
-        value = getattr(wire, name)
-        if value is not None and not low <= value <= high:
-            raise InputError(f"{name} must be from {low:g} to {high:g}", param=f"{where}.{name}")
-    for name, top in (("top_p", 1.0), ("repeat_penalty", 2.0)):
-        value = getattr(wire, name)
-        if value is not None and not 0.0 < value <= top:
-            raise InputError(f"{name} must be above 0 and at most {top:g}", param=f"{where}.{name}")
+    check_bounds(wire, f"{where}.")
+    within("num_predict", wire.num_predict, -MAX_TOKENS, MAX_TOKENS, f"{where}.")
+    within("num_ctx", wire.num_ctx, 0, MAX_TOKENS, f"{where}.")
     return wire
 
 
 def sampling(wire: OptionsWire, logprobs: int | None = None) -> Sampling:
     """How to sample; an answer may end where the context does. Raises InputError for stop texts that cannot be."""
-    stops = (wire.stop,) if isinstance(wire.stop, str) else tuple(wire.stop or ())
-    if len(stops) > MAX_STOPS:
-        raise InputError(f"stop takes at most {MAX_STOPS} texts", param="options.stop")
-    if any(not text for text in stops):
-        raise InputError("a stop text must not be empty", param="options.stop")
-    return Sampling(
+    return replace(
+        read_sampling(wire, wire.repeat_penalty, max_stops=MAX_STOPS, where="options."),
         max_tokens=wire.num_predict if wire.num_predict and wire.num_predict > 0 else None,
-        temperature=wire.temperature,
-        top_p=wire.top_p,
-        top_k=wire.top_k,
-        min_p=wire.min_p,
-        presence_penalty=wire.presence_penalty,
-        frequency_penalty=wire.frequency_penalty,
-        repeat_penalty=wire.repeat_penalty,
-        seed=wire.seed,
-        stop=stops,
         logprobs=logprobs,
         fills_context=True,
     )
@@ -92,8 +55,7 @@ def sampling(wire: OptionsWire, logprobs: int | None = None) -> Sampling:
 
 def num_logprobs(is_wanted: bool | None, top: int | None) -> int | None:
     """How many alternatives a token is to have; None without logprobs. Raises InputError."""
-    if top is not None and not 0 <= top <= MAX_LOGPROBS:
-        raise InputError(f"top_logprobs must be from 0 to {MAX_LOGPROBS}", param="top_logprobs")
+    within("top_logprobs", top, 0, MAX_LOGPROBS)
     if not is_wanted:
         if top:
             raise InputError("top_logprobs needs logprobs", param="top_logprobs", hint="set logprobs to true")

@@ -9,31 +9,21 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from catena.core.errors import InputError, NotFoundError
-from catena.core.messages import CompletionRequest, Delta, Event, Sampling
+from catena.core.messages import CompletionRequest, Delta, Event
 from catena.reach.gateway import answering
 from catena.reach.gateway.answering import Accepted
 from catena.reach.gateway.exchange import Exchange
 from catena.reach.gateway.protocols.open_inference import fields
 from catena.reach.gateway.protocols.open_inference.metadata import VERSION, check_version
+from catena.reach.gateway.sampling import SamplingWire, at_least_one, check_bounds, read_sampling
 from catena.reach.gateway.wire import check_fields, convert, read_json
 from catena.reach.ticket import Caller
 
 DEFAULT_MAX_TOKENS = 16
 MAX_STOPS = 4
-MAX_SEED = (1 << 63) - 1
-_BOUNDS: dict[str, tuple[float, float]] = {
-    "temperature": (0, 2),
-    "top_p": (0, 1),
-    "top_k": (0, 1 << 20),
-    "min_p": (0, 1),
-    "presence_penalty": (-2, 2),
-    "frequency_penalty": (-2, 2),
-    "repetition_penalty": (0, 2),
-    "seed": (-MAX_SEED - 1, MAX_SEED),
-}
-_ABOVE_ZERO = frozenset({"top_p", "repetition_penalty"})
 _ALLOWED = {**fields.GENERATE, **fields.GENERATE_PARAMETERS}
 encode = msgspec.json.Encoder().encode
 
@@ -44,19 +34,11 @@ class GenerateWire(Struct, frozen=True, forbid_unknown_fields=True):
     parameters: dict[str, Any] = {}
 
 
-class ParametersWire(Struct, frozen=True):
+class ParametersWire(SamplingWire, frozen=True, kw_only=True):
     """The parameters that are honoured; `fields.GENERATE_PARAMETERS` says what becomes of the others."""
 
     max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
     repetition_penalty: float | None = None
-    seed: int | None = None
-    stop: str | list[str] | None = None
     ignore_eos: bool | None = None
     exclude_input_in_output: bool | None = None
 
@@ -124,27 +106,11 @@ async def _asked(exchange: Exchange) -> tuple[GenerateWire, CompletionRequest]:
 
 def to_request(model: str, text: str, wire: ParametersWire) -> CompletionRequest:
     """What is asked, in our own words. Raises InputError naming the parameter."""
-    for name, (low, high) in _BOUNDS.items():
-        value = getattr(wire, name)
-        if value is not None and (not low <= value <= high or (value == 0 and name in _ABOVE_ZERO)):
-            least = "above 0" if name in _ABOVE_ZERO else f"at least {low:g}"
-            raise InputError(f"{name} must be {least} and at most {high:g}", param=name)
-    if wire.max_tokens is not None and wire.max_tokens < 1:
-        raise InputError("max_tokens must be at least 1", param="max_tokens")
-    stops = (wire.stop,) if isinstance(wire.stop, str) else tuple(wire.stop or ())
-    if len(stops) > MAX_STOPS or not all(stops):
-        raise InputError(f"stop takes up to {MAX_STOPS} texts, none of them empty", param="stop")
-    sampling = Sampling(
+    check_bounds(wire)
+    at_least_one("max_tokens", wire.max_tokens)
+    sampling = replace(
+        read_sampling(wire, wire.repetition_penalty, max_stops=MAX_STOPS),
         max_tokens=DEFAULT_MAX_TOKENS if wire.max_tokens is None else wire.max_tokens,
-        temperature=wire.temperature,
-        top_p=wire.top_p,
-        top_k=wire.top_k,
-        min_p=wire.min_p,
-        presence_penalty=wire.presence_penalty,
-        frequency_penalty=wire.frequency_penalty,
-        repeat_penalty=wire.repetition_penalty,
-        seed=wire.seed,
-        stop=stops,
         ignore_eos=bool(wire.ignore_eos),
     )
     return CompletionRequest(model, text, sampling, echo=wire.exclude_input_in_output is False)

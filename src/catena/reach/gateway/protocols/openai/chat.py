@@ -15,6 +15,7 @@ from catena.reach.gateway.protocols.openai.chat_form import ChatRenderer, chat_c
 from catena.reach.gateway.protocols.openai.messages import Turn, messages
 from catena.reach.gateway.protocols.openai.naming import Naming
 from catena.reach.gateway.protocols.openai.tools import Function, check_output, choice_of, named, tools_of
+from catena.reach.gateway.sampling import MAX_LOGPROBS, within
 from catena.reach.gateway.schemas import schema_output
 from catena.reach.gateway.wire import check_fields, convert, read_json
 from catena.reach.ticket import Caller
@@ -129,7 +130,7 @@ def _max_tokens(wire: ChatWire) -> int | None:
 
 
 def _logprobs(wire: ChatWire) -> int | None:
-    parameters.within("top_logprobs", wire.top_logprobs, 0, parameters.MAX_TOP_LOGPROBS)
+    within("top_logprobs", wire.top_logprobs, 0, MAX_LOGPROBS)
     if not wire.logprobs:
         if wire.top_logprobs:
             raise InputError("top_logprobs needs logprobs", param="top_logprobs", hint="set logprobs to true")

@@ -15,6 +15,7 @@ from catena.reach.gateway.exchange import Exchange
 from catena.reach.gateway.protocols.openai import fields, parameters
 from catena.reach.gateway.protocols.openai.chat_form import DONE, comment, usage_form
 from catena.reach.gateway.protocols.openai.naming import Naming
+from catena.reach.gateway.sampling import MAX_LOGPROBS, within
 from catena.reach.gateway.wire import check_fields, convert, read_json
 from catena.reach.ticket import Caller
 
@@ -56,7 +57,7 @@ async def complete(exchange: Exchange) -> None:
 def to_request(wire: CompletionWire, warnings: list[str]) -> CompletionRequest:
     """What is asked, in our own words. Raises InputError or UnsupportedError naming the parameter."""
     parameters.check_common(wire, warnings)
-    parameters.within("logprobs", wire.logprobs, 0, parameters.MAX_TOP_LOGPROBS)
+    within("logprobs", wire.logprobs, 0, MAX_LOGPROBS)
     if wire.echo and wire.logprobs is not None:
         raise UnsupportedError("logprobs of an echoed prompt are not known", param="logprobs", hint="leave echo out")
     max_tokens = DEFAULT_MAX_TOKENS if wire.max_tokens is None else wire.max_tokens

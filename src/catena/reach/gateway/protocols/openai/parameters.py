@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from catena.core.errors import InputError
 from catena.core.messages import OutputFormat, Sampling
+from catena.reach.gateway.sampling import SamplingWire, at_least_one, check_bounds, read_sampling, within
 
 MAX_STOPS = 4
 MAX_CHOICES = 8
-MAX_TOP_LOGPROBS = 20
 MAX_BIASES = 1024
-MAX_SEED = (1 << 63) - 1
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
@@ -24,20 +24,12 @@ class StreamOptions(Struct, frozen=True, forbid_unknown_fields=True):
     include_obfuscation: bool | None = None
 
 
-class Common(Struct, frozen=True):
+class Common(SamplingWire, frozen=True, kw_only=True):
     """What both generating routes take, as it comes."""
 
     model: str
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
     repeat_penalty: float | None = None
     repetition_penalty: float | None = None
-    seed: int | None = None
-    stop: str | list[str] | None = None
     n: int | None = None
     logit_bias: dict[str, float] | None = None
     ignore_eos: bool | None = None
@@ -52,20 +44,8 @@ def check_common(wire: Common, warnings: list[str]) -> None:
     """Bounds that hold for both routes. Raises InputError naming the parameter."""
     if not wire.model:
         raise InputError("model must name a model", param="model", hint="GET /v1/models lists them")
-    for name, low, high in (
-        ("temperature", 0.0, 2.0),
-        ("presence_penalty", -2.0, 2.0),
-        ("frequency_penalty", -2.0, 2.0),
-        ("min_p", 0.0, 1.0),
-        ("top_k", 0, 1 << 20),
-        ("n", 1, MAX_CHOICES),
-        ("seed", -MAX_SEED - 1, MAX_SEED),
-    ):
-        within(name, getattr(wire, name), low, high)
-    for name, high in (("top_p", 1.0), ("repeat_penalty", 2.0), ("repetition_penalty", 2.0)):
-        value = getattr(wire, name)
-        if value is not None and not 0.0 < value <= high:
-            raise InputError(f"{name} must be above 0 and at most {high:g}", param=name)
+    check_bounds(wire)
+    within("n", wire.n, 1, MAX_CHOICES)
     if wire.stream_options is not None:
         if not wire.stream:
             raise InputError("stream_options needs stream", param="stream_options", hint="set stream to true")
@@ -73,32 +53,17 @@ def check_common(wire: Common, warnings: list[str]) -> None:
             warnings.append("stream_options.include_obfuscation ignored: chunks are not padded")
 
 
-def within(name: str, value: float | None, low: float, high: float) -> None:
-    """Raise InputError unless `value` is None or from `low` to `high`."""
-    if value is not None and not low <= value <= high:
-        raise InputError(f"{name} must be from {low:g} to {high:g}", param=name)
-
-
 def sampling(wire: Common, *, max_tokens: int | None, logprobs: int | None) -> Sampling:
     """How to sample. Raises InputError for a stop, bias or penalty out of bounds."""
-    if max_tokens is not None and max_tokens < 1:
-        raise InputError("max_tokens must be at least 1", param="max_tokens")
+    at_least_one("max_tokens", max_tokens)
     penalty = wire.repeat_penalty
     if wire.repetition_penalty is not None:
         if penalty is not None and penalty != wire.repetition_penalty:
             raise InputError("repeat_penalty and repetition_penalty differ", param="repetition_penalty")
         penalty = wire.repetition_penalty
-    return Sampling(
+    return replace(
+        read_sampling(wire, penalty, max_stops=MAX_STOPS),
         max_tokens=max_tokens,
-        temperature=wire.temperature,
-        top_p=wire.top_p,
-        top_k=wire.top_k,
-        min_p=wire.min_p,
-        presence_penalty=wire.presence_penalty,
-        frequency_penalty=wire.frequency_penalty,
-        repeat_penalty=penalty,
-        seed=wire.seed,
-        stop=_stops(wire.stop),
         logit_bias=_biases(wire.logit_bias or {}),
         logprobs=logprobs,
         num_choices=wire.n or 1,
@@ -130,15 +95,6 @@ def grammar_output(wire: Common, other: OutputFormat, rival: str = "response_for
     if other.kind != "text":
         raise InputError(f"grammar and {rival} exclude one another", param="grammar")
     return OutputFormat("grammar", grammar=wire.grammar)
-
-
-def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
-    stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
-    if len(stops) > MAX_STOPS:
-        raise InputError(f"stop takes at most {MAX_STOPS} texts", param="stop")
-    if any(not text for text in stops):
-        raise InputError("a stop text must not be empty", param="stop")
-    return stops
 
 
 def _biases(biases: dict[str, float]) -> dict[int, float]:

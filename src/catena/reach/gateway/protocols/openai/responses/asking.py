@@ -13,7 +13,8 @@ from catena.core.messages import ChatRequest, OutputFormat, Tool, ToolChoice
 from catena.reach.gateway.protocols.openai import parameters
 from catena.reach.gateway.protocols.openai.responses import fields
 from catena.reach.gateway.protocols.openai.responses.items import Item, kind_of, messages
-from catena.reach.gateway.protocols.openai.tools import Function, check_output, choice_of, named, tools_of
+from catena.reach.gateway.protocols.openai.tools import Function, check_name, check_output, choice_of, named, tools_of
+from catena.reach.gateway.sampling import MAX_LOGPROBS, at_least_one, within
 from catena.reach.gateway.schemas import schema_output
 from catena.reach.gateway.wire import check_fields, convert
 
@@ -49,6 +50,12 @@ class FunctionWire(Struct, frozen=True):
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
+
+
+class NamespaceWire(Struct, frozen=True):
+    name: str
+    description: str
+    tools: list[dict[str, Any]]
 
 
 class AskedWire(parameters.Common, frozen=True, kw_only=True):
@@ -97,12 +104,12 @@ def parts(wire: AskedWire, warnings: list[str]) -> Parts:
     text = _nested(wire.text, TextWire, "text", warnings)
     if reasoning.summary or reasoning.generate_summary:
         warnings.append("reasoning.summary honoured with the whole reasoning: nothing here makes it shorter")
-    functions = [_function(tool, f"tools[{index}]", warnings) for index, tool in enumerate(wire.tools or [])]
-    tools = tools_of((f"tools[{index}]", function) for index, function in enumerate(functions))
+    offers = [_offer(tool, f"tools[{index}]", warnings) for index, tool in enumerate(wire.tools or [])]
+    tools = tools_of(pair for offer in offers for pair in offer.functions)
     tools_shown, choice = _choice(wire.tool_choice, tools)
     output = parameters.grammar_output(wire, _output(text.format), "text.format")
     check_output(tools_shown, choice, output, "text.format")
-    shown = [{"type": "function", **msgspec.to_builtins(one), "strict": bool(one.strict)} for one in functions]
+    shown = [offer.shown for offer in offers if offer.shown]
     think = parameters.think(reasoning.effort, "reasoning.effort", warnings)
     return Parts(tools_shown, shown, choice, output, reasoning, text, think)
 
@@ -110,11 +117,9 @@ def parts(wire: AskedWire, warnings: list[str]) -> Parts:
 def check(wire: ResponseWire, warnings: list[str]) -> None:
     """Bounds. Raises InputError or UnsupportedError naming the parameter."""
     parameters.check_common(wire, warnings)
-    parameters.within("top_logprobs", wire.top_logprobs, 0, parameters.MAX_TOP_LOGPROBS)
+    within("top_logprobs", wire.top_logprobs, 0, MAX_LOGPROBS)
     for name in ("max_output_tokens", "max_tool_calls"):
-        value = getattr(wire, name)
-        if value is not None and value < 1:
-            raise InputError(f"{name} must be at least 1", param=name)
+        at_least_one(name, getattr(wire, name))
     if wire.stream_options is not None and wire.stream_options.include_usage is not None:
         warnings.append("stream_options.include_usage ignored: the last event always has the usage")
     metadata = wire.metadata or {}
@@ -194,6 +199,53 @@ def _nested(value: dict[str, Any] | None, kind: type[Any], name: str, warnings: 
     tables = {"reasoning": fields.REASONING, "text": fields.TEXT}
     check_fields(value or {}, tables[name], warnings, f"{name}.")
     return convert(value or {}, kind, name)
+
+
+class _Offer(Struct, frozen=True):
+    """One entry of `tools`: its functions, each with its place, and how a response repeats it, empty if left out."""
+
+    functions: tuple[tuple[str, Function], ...] = ()
+    shown: dict[str, Any] = {}
+
+
+def _offer(tool: dict[str, Any], where: str, warnings: list[str]) -> _Offer:
+    match tool:
+        case {"type": "namespace"}:
+            return _namespace(tool, where, warnings)
+        case {"type": "web_search", "external_web_access": False}:
+            warnings.append("tools of type web_search left out: no index is kept here")
+            return _Offer()
+        case {"type": "web_search"}:
+            raise UnsupportedError(
+                f"{where}: type web_search is not supported: nothing here goes out",
+                hint="with external_web_access false it is left out; or give the model a function instead",
+                param=f"{where}.type",
+            )
+        case _:
+            function = _function(tool, where, warnings)
+            return _Offer(((where, function),), _shown(function))
+
+
+def _namespace(tool: dict[str, Any], where: str, warnings: list[str]) -> _Offer:
+    check_fields(tool, fields.NAMESPACE, warnings, f"{where}.")
+    wire = convert(tool, NamespaceWire, where)
+    check_name(wire.name, where)
+    functions: list[tuple[str, Function]] = []
+    for index, inner in enumerate(wire.tools):
+        place = f"{where}.tools[{index}]"
+        if inner.get("type") != "function":
+            raise UnsupportedError(f"{place}: only functions stand in a namespace here", param=f"{place}.type")
+        functions.append((place, _function(inner, place, warnings)))
+    told = [
+        (place, Function(one.name, f"{wire.description}\n\n{one.description or ''}", one.parameters, one.strict))
+        for place, one in functions
+    ]
+    shown = {"type": "namespace", "name": wire.name, "description": wire.description}
+    return _Offer(tuple(told), {**shown, "tools": [_shown(one) for _, one in functions]})
+
+
+def _shown(function: Function) -> dict[str, Any]:
+    return {"type": "function", **msgspec.to_builtins(function), "strict": bool(function.strict)}
 
 
 def _function(tool: dict[str, Any], where: str, warnings: list[str]) -> Function:
