@@ -24,6 +24,7 @@ bench: .venv/.ready-dev
 
 docs: .venv/.ready-dev
 	$(VENV)/python -m tests.rules.tree
+	$(VENV)/python -m tests.core.page
 	$(VENV)/python -m tests.clients.reference
 	$(VENV)/python -m tests.matrix.page
 	$(VENV)/python -m tests.run.dialects.page

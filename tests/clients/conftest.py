@@ -68,9 +68,12 @@ class Gateway(NamedTuple):
 
 @contextmanager
 def up(home: Path, *flags: str, **settings: str) -> Iterator[Gateway]:
-    """`catena up` on a free port with `settings` in its environment, until the block ends."""
+    """`catena up` on a free port with `settings` in its environment, until the block ends.
+
+    It computes on one core: threads that wait for one another by spinning starve whatever runs beside them.
+    """
     variables = {name: value for name, value in os.environ.items() if not name.startswith("CATENA_")}
-    variables |= {"CATENA_HOME": str(home), **settings}
+    variables |= {"CATENA_HOME": str(home), "CATENA__RUN__THREADS": "1", **settings}
     process = subprocess.Popen(
         [sys.executable, "-m", "catena", "up", "--port", "0", *flags], env=variables, stdout=subprocess.PIPE, text=True
     )
@@ -165,7 +168,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     # Made beforehand: a gateway learns of a new key within a second.
     keys = [Access(database).add(f"key{number}")[1] for number in range(64)]
     database.close()
-    settings = {"CATENA__REACH__UPLOAD_BYTES": "2000000", "CATENA__REACH__UPLOADS_LIMIT": str(limit)}
+    settings = {"CATENA__REACH__MAX_UPLOAD_BYTES": "2000000", "CATENA__REACH__MAX_UPLOADS": str(limit)}
     with up(home, "--echo", **settings) as running:
         yield Desk(running, home, limit, keys)
 

@@ -81,10 +81,10 @@ good as leaving a parameter out.
 |---|---|
 | routes | `/v1/responses`, `/{id}`, `/{id}/cancel`, `/{id}/input_items`, `/input_tokens`; `compact` is refused, and there are no WebSockets |
 | ids | `resp_` is followed by the end of the receipt; `catena.receipt` names it in every response, also a kept one |
-| keeping | with `store`, the response and its items are durable before the last event is sent, for `reach.responses_keep_s` (30 days), and of each key the newest that fit in `reach.responses_bytes` (256 MiB). They belong to the key that made them: another finds nothing (404). They lie in `responses.db` in the state folder, never in a log; deleting overwrites them there and in its journal |
+| keeping | with `store`, the response and its items are durable before the last event is sent, for `reach.responses_keep_s` (30 days), and of each key the newest that fit in `reach.max_responses_bytes` (256 MiB). They belong to the key that made them: another finds nothing (404). They lie in `responses.db` in the state folder, never in a log; deleting overwrites them there and in its journal |
 | `previous_response_id` | goes through the kept responses before it; when one of them is gone, the question is refused (`previous_response_not_found`), never cut short |
 | foreground | a response can be found once it has ended, however it ended; a client that leaves cancels it |
-| background | recorded and kept before it comes back as `queued`; at most `reach.background_limit` (16) for a key, each at most `reach.background_timeout_s` (1 hour). What a stop of the gateway cuts is `failed`; so is, from the next start, what a kill cut |
+| background | recorded and kept before it comes back as `queued`; at most `reach.max_background` (16) for a key, each at most `reach.background_timeout_s` (1 hour). What a stop of the gateway cuts is `failed`; so is, from the next start, what a kill cut |
 | resuming | a response made with `background` and `stream` can be followed after any event, also when it has ended |
 | failure in a stream | `response.failed` with the response, then `error`, which makes clients raise; a cancelled one has `error` only |
 | `input_items` | what was sent with this question, not with those before it; a `next` page begins after `last_id` |

@@ -131,7 +131,7 @@ def test_an_unknown_purpose(desk: Desk) -> None:
         assert list(client.files.list()) == []
 
 
-@requirement("F13", TOPIC, "a file over `reach.upload_bytes` is refused with 413, and nothing of it stays")
+@requirement("F13", TOPIC, "a file over `reach.max_upload_bytes` is refused with 413, and nothing of it stays")
 def test_a_file_that_is_too_large(desk: Desk) -> None:
     with desk.client() as client:
         with pytest.raises(openai.APIStatusError) as caught:
@@ -141,7 +141,7 @@ def test_a_file_that_is_too_large(desk: Desk) -> None:
     assert list((desk.home / "files" / "drafts").iterdir()) == []
 
 
-@requirement("F14", TOPIC, "one file more than `reach.uploads_limit` is refused until another is deleted")
+@requirement("F14", TOPIC, "one file more than `reach.max_uploads` is refused until another is deleted")
 def test_one_file_too_many(desk: Desk) -> None:
     with desk.client() as client:
         made = [leave(client, b"").id for _ in range(desk.limit)]

@@ -84,7 +84,7 @@ class Chain(NamedTuple):
     def _runner(self, access: Access, settings: ReachSettings) -> Runner:
         """Files that callers leave here, and the batches that read them."""
         database = self.store.database
-        files = Files(database, self.home / "files", max_files=settings.uploads_limit, max_bytes=settings.uploads_bytes)
+        files = Files(database, self.home / "files", max_files=settings.max_uploads, max_bytes=settings.max_uploads_bytes)
         return Runner(Batches(database, self.home / "batches"), files, access, settings)
 
 
@@ -174,7 +174,7 @@ def tracing(receipt: str, *, is_full: bool = False) -> Trace:
 def _archive(home: Path, settings: ReachSettings) -> Archive:
     """Where answers are kept for their callers; its file is made with the first of them."""
     return Archive(
-        lambda: Database(home / ARCHIVE_NAME), keep_s=settings.responses_keep_s, max_bytes=settings.responses_bytes
+        lambda: Database(home / ARCHIVE_NAME), keep_s=settings.responses_keep_s, max_bytes=settings.max_responses_bytes
     )
 
 

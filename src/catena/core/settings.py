@@ -13,7 +13,10 @@ Seconds = Annotated[float, Meta(ge=0)]
 
 
 class StoreSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """[store]"""
+    """[store] What may come in: files of up to `max_file_bytes`, archives and folders of up to `max_entries` files.
+
+    A download may take `pull_timeout_s` in all.
+    """
 
     max_file_bytes: Count = 1 << 40
     max_entries: Count = 65_536
@@ -36,8 +39,12 @@ class ServedSettings(Struct, frozen=True, forbid_unknown_fields=True):
 class RunSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """[run] `threads` 0 = the cores owned; `memory_bytes` 0 = what is free; `context_tokens` 0 = the model's own.
 
+    A session answers `slots` requests at a time, is loaded within `load_timeout_s`, and leaves the memory after
+    `idle_unload_s` without a request. `queue_limit` requests may wait for one. llama.cpp keeps the states of prompts
+    for their next turn, up to `prompt_cache_bytes`.
+
     `batch_window_s` is the longest that a prediction waits for others to be computed with it, `batch_rows` how many
-    rows that may be (1: every request by itself).
+    rows that may be (1: every request by itself). `vllm` and `sglang` are tables of their own, see below.
     """
 
     threads: Whole = 0
@@ -55,13 +62,17 @@ class RunSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ProviderSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """[[reach.providers]] One remote end: its models are called `NAME/model`, and asked only by that name.
+    """[[reach.providers]] One remote end: its models are called `NAME/model`, and asked only by that `name`.
 
-    `service` names a row of reach/cloud/services.toml, which gives what is left out here. The key is never a setting:
-    `key_env` names the variable it is in, `key_keyring` its entry (`SERVICE/USER`) in the system's keyring. `models`
-    are patterns (`*`, `?`, `[…]`). `quirks` replace the service's. `price_in` and `price_out` are per million tokens,
-    in `currency`. `idle_timeout_s` is the longest silence within an answer. `ca_file` holds certificates (PEM) of
-    authorities that are trusted besides the system's; `proxy` is a tunnel for `https://`, and sees no content.
+    `service` names a row of reach/cloud/services.toml, which gives what is left out here: `kind`, the dialect it
+    speaks, `base_url`, and the `quirks` of the service. The key is never a setting: `key_env` names the variable it is
+    in, `key_keyring` its entry (`SERVICE/USER`) in the system's keyring. `models` are patterns (`*`, `?`, `[…]`).
+    `price_in` and `price_out` are per million tokens, in `currency`.
+
+    The end is reached by TLS unless `allow_plain_http`; `ca_file` holds certificates (PEM) of authorities that are
+    trusted besides the system's; `proxy` is a tunnel for `https://`, and sees no content. `connect_timeout_s` bounds
+    the way there, `first_byte_timeout_s` the wait for an answer, `idle_timeout_s` the silence within it, and
+    `max_answer_bytes` its size.
     """
 
     name: str
@@ -87,15 +98,23 @@ class ProviderSettings(Struct, frozen=True, forbid_unknown_fields=True):
 class ReachSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """[reach] The door: where it listens, who may come in, and how much of everything is allowed.
 
-    gRPC is served on `grpc_port` of the same host, if one is set; a client may have `grpc_streams` calls at a time on
-    each of its connections.
+    It listens at `host` and `port` (0: one that is free). Beside the names of this machine, requests may be for
+    `allowed_hosts`; pages of `cors_origins` may ask. `default_model` is what the name `default` stands for. gRPC is
+    served on `grpc_port` of the same host, if one is set; a client may have `grpc_streams` calls at a time on each of
+    its connections. `providers` are the remote ends, see below.
+
+    Of `max_connections` connections, each request has at most `max_header_bytes` of headers, `max_body_bytes` of body
+    and `max_json_depth` levels of JSON; headers arrive within `header_timeout_s`, a body within `body_timeout_s`, and
+    all is over within `request_timeout_s`. A connection without requests is closed after `keep_alive_s`; a stream
+    without news shows a sign of life every `ping_s`. Whoever is still asking when the gateway stops has `drain_s`.
 
     Answers that callers want kept stay for `responses_keep_s` (0: none is kept), of each key the newest that fit in
-    `responses_bytes`. Each key may have `background_limit` pieces of work in the background, which end after
+    `max_responses_bytes`. Each key may have `max_background` pieces of work in the background, which end after
     `background_timeout_s`.
 
-    Each key may leave `uploads_limit` files here, each up to `upload_bytes` and all together up to `uploads_bytes`. A
-    batch has at most `batch_lines` requests; `batch_concurrency` of them run at a time, over all batches.
+    Each key may leave `max_uploads` files here, each up to `max_upload_bytes` and all together up to
+    `max_uploads_bytes`. A batch has at most `max_batch_lines` requests; `batch_concurrency` of them run at a time, over
+    all batches.
     """
 
     host: str = "127.0.0.1"
@@ -116,14 +135,14 @@ class ReachSettings(Struct, frozen=True, forbid_unknown_fields=True):
     grpc_port: Port | None = None
     grpc_streams: Annotated[int, Meta(ge=1, le=65536)] = 128
     responses_keep_s: Seconds = 2_592_000.0
-    responses_bytes: Count = 256 << 20
-    background_limit: Count = 16
+    max_responses_bytes: Count = 256 << 20
+    max_background: Count = 16
     background_timeout_s: Seconds = 3600.0
     providers: tuple[ProviderSettings, ...] = ()
-    uploads_limit: Count = 10_000
-    upload_bytes: Count = 512 << 20
-    uploads_bytes: Count = 16 << 30
-    batch_lines: Count = 50_000
+    max_uploads: Count = 10_000
+    max_upload_bytes: Count = 512 << 20
+    max_uploads_bytes: Count = 16 << 30
+    max_batch_lines: Count = 50_000
     batch_concurrency: Annotated[int, Meta(ge=1, le=256)] = 2
 
 

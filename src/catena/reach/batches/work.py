@@ -91,7 +91,7 @@ class Work:
                 check,
                 self._means.files.path(batch.input_file_id),
                 batch.endpoint,
-                max_lines=settings.batch_lines,
+                max_lines=settings.max_batch_lines,
                 max_line_bytes=settings.max_body_bytes,
                 max_depth=settings.max_json_depth,
             )

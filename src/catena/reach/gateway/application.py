@@ -71,7 +71,7 @@ def create(
         intake,
         sessions,
         archive,
-        Background(settings.background_limit),
+        Background(settings.max_background),
         runner,
     )
     found: list[Route] = [*health.routes, *console_routes(NATIVE), *routes]

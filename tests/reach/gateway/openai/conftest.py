@@ -132,7 +132,7 @@ def make_door(tmp_path: Path) -> Maker:
         archive = Archive(
             lambda: Database(tmp_path / "responses.db"),
             keep_s=merged.responses_keep_s,
-            max_bytes=merged.responses_bytes,
+            max_bytes=merged.max_responses_bytes,
         )
         rows = [Row("tiny", MODEL.digest, ("default",), MODEL.manifest)]
         app = create(script, merged, access, models=lambda: rows, reader=log, archive=archive)

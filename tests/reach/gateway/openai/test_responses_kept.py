@@ -276,7 +276,7 @@ async def test_work_over_its_time_has_failed(make_door: Maker) -> None:
 
 
 async def test_a_key_may_have_so_many_in_the_background_and_another_key_too(make_door: Maker) -> None:
-    door = make_door(background_limit=2)
+    door = make_door(max_background=2)
     keys = [{"authorization": f"Bearer {door.access.add(name)[1]}"} for name in ("one", "two")]
     door.script.events = [anyio.sleep_forever]
     async with at_work(door):

@@ -33,7 +33,7 @@ async def upload(exchange: Exchange) -> None:
     files, owner = runner(exchange).files, exchange.caller.key
     await anyio.to_thread.run_sync(files.check_room, owner)
     folder = await anyio.to_thread.run_sync(files.make_folder)
-    limit = exchange.services.settings.upload_bytes
+    limit = exchange.services.settings.max_upload_bytes
     async with read_form(exchange, max_field_bytes=MAX_FIELD_BYTES, max_file_bytes=limit, folder=folder) as form:
         for name in (*form.fields, *form.files):
             if name not in fields.UPLOAD:
