@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
-import os
 import re
 import shutil
-import subprocess
 import sys
 import tarfile
 import zlib
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from catena.core.clock import monotonic_s
 from catena.core.errors import (
     CatenaError,
-    ExpiredError,
     FormatError,
     IntegrityError,
     MissingExtraError,
@@ -28,16 +23,11 @@ from catena.core.errors import (
     TooLargeError,
 )
 from catena.core.settings import StoreSettings
-from catena.core.units import duration_text
-from catena.store import seals
-from catena.store.blobs import open_regular, sync_file
 from catena.store.offers import InnerFile, Offer
-from catena.store.pull.staging import Staged, Unpacked, stage
+from catena.store.pull import package
+from catena.store.pull.staging import Staged, Unpacked
 from catena.store.rows import Progress, Report
 
-PIECE_BYTES = 1 << 20
-_LOOK_S = 0.1
-_MAX_LINE = 400
 # A tar reader takes the names of a header in one piece, however long it says they are.
 MAX_HEADER_BYTES = 1 << 20
 # Ends npm when this process does: the pipe to its standard input closes, whatever the way of dying.
@@ -61,14 +51,7 @@ def fetch(offer: Offer, folder: Path, settings: StoreSettings, report: Report) -
     Raises what `download` raises, FormatError, TooLargeError, and IntegrityError if a byte differs.
     """
     tarball = download(offer.requirement, folder, offer.download_bytes, settings.pull_timeout_s, report)
-    descriptor = open_regular(tarball)
-    try:
-        size = os.fstat(descriptor).st_size
-        if size > settings.max_file_bytes:
-            raise TooLargeError(f"{offer.requirement} has {size} bytes", hint="see store.max_file_bytes")
-        digest = seals.hash_file(descriptor, lambda done: report(Progress("read", offer.requirement, done, size)))
-    finally:
-        os.close(descriptor)
+    digest, size = package.digest(tarball, offer, settings, report)
     return Unpacked(unpack(tarball, offer.files, folder, settings, report), digest, size)
 
 
@@ -89,19 +72,20 @@ def download(requirement: str, folder: Path, total_bytes: int, timeout_s: float,
     incoming = folder / "incoming"
     shutil.rmtree(incoming, ignore_errors=True)
     incoming.mkdir(parents=True)
-    code, said = _run(
-        [program, *_OPTIONS, "--pack-destination", ".", requirement], incoming, total_bytes, timeout_s, report
+    # npm loads into a cache of its own: how much is there already cannot be seen from here.
+    code, said = package.run(
+        [sys.executable, "-P", "-c", _CHILD, program, *_OPTIONS, "--pack-destination", ".", requirement],
+        incoming,
+        {},
+        timeout_s,
+        lambda: report(Progress("download", requirement, 0, total_bytes)),
+        nearer="registry in npm's settings",
+        cwd=incoming,
     )
     if code != 0:
         shutil.rmtree(incoming, ignore_errors=True)
         raise _failure(requirement, said)
-    tarballs = sorted(incoming.glob("*.tgz"))
-    if len(tarballs) != 1:
-        raise NetworkError(f"npm said it downloaded {requirement}, but left {len(tarballs)} files")
-    sync_file(tarballs[0])
-    tarballs[0].replace(kept)
-    shutil.rmtree(incoming, ignore_errors=True)
-    return kept
+    return package.keep(incoming, kept, "npm", requirement)
 
 
 def unpack(
@@ -134,24 +118,9 @@ def unpack(
 
 
 def _unpack(archive: tarfile.TarFile, entry: tarfile.TarInfo, file: InnerFile, draft: Path, report: Report) -> Staged:
-    if entry.size != file.size_bytes:
-        raise IntegrityError(f"{file.name} has {entry.size} bytes in the package instead of {file.size_bytes}")
     source = archive.extractfile(entry)
     assert source is not None
-    total, done = hashlib.sha256(), 0
-    with draft.open("wb") as target:
-        while piece := source.read(PIECE_BYTES):
-            done += len(piece)
-            total.update(piece)
-            target.write(piece)
-            report(Progress("store", file.name, done, file.size_bytes))
-    if f"sha256:{total.hexdigest()}" != file.digest:
-        raise IntegrityError(
-            f"{file.name} in the package does not match its pinned digest",
-            hint="do not use this package; ask whoever runs the registry that npm downloads from",
-        )
-    draft.chmod(0o400)
-    return stage(file.role, file.name, draft, file.digest, "copied")
+    return package.unpack(source, entry.size, file, draft, report, "registry that npm downloads from")
 
 
 class _Bounded(io.RawIOBase):
@@ -179,46 +148,13 @@ class _Bounded(io.RawIOBase):
             raise TooLargeError("the package unpacks to more than may be stored", hint="see store.max_file_bytes")
 
 
-def _run(words: list[str], incoming: Path, total_bytes: int, timeout_s: float, report: Report) -> tuple[int, str]:
-    """npm's exit code and what it said."""
-    requirement, log = words[-1], incoming / "log"
-    until_s = monotonic_s() + timeout_s
-    with log.open("wb") as output:
-        child = subprocess.Popen(  # noqa: S603 - our own interpreter, arguments checked by the catalogue
-            [sys.executable, "-P", "-c", _CHILD, *words],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=incoming,
-            env={**os.environ, "NO_COLOR": "1"},
-        )
-        assert child.stdin is not None
-        try:
-            while child.poll() is None:
-                if monotonic_s() > until_s:
-                    raise ExpiredError(
-                        f"{requirement} was not downloaded within {duration_text(timeout_s)}",
-                        hint="set store.pull_timeout_s higher, or name a nearer registry in npm's settings",
-                    )
-                # npm loads into a cache of its own: how much is there already cannot be seen from here.
-                report(Progress("download", requirement, 0, total_bytes))
-                try:
-                    child.wait(_LOOK_S)
-                except subprocess.TimeoutExpired:
-                    continue
-        finally:
-            child.stdin.close()  # whoever watches it ends npm
-            child.wait()
-    return child.returncode, log.read_text(encoding="utf-8", errors="replace")
-
-
 def _failure(requirement: str, said: str) -> CatenaError:
     """What npm's error code means; it prints codes of Node.js (`ENOSPC`) and its own (`ETARGET`, `EINTEGRITY`)."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [re.sub(r"^npm (error|ERR!) ?", "", line) for line in lines if re.match(r"npm (error|ERR!)", line)]
     codes = [line.removeprefix("code ") for line in errors if line.startswith("code ")]
     words = [line for line in errors if not line.startswith(("code ", "A complete log"))]
-    code, last = (codes or [""])[0], (words or lines or ["npm said nothing"])[0][:_MAX_LINE]
+    code, last = (codes or [""])[0], (words or lines or ["npm said nothing"])[0][: package.MAX_SAID_CHARS]
     if code in ("ENOSPC", "EDQUOT"):
         return ResourceError(f"the disk is full: {requirement} could not be downloaded", hint="free some space")
     if code == "EINTEGRITY":

