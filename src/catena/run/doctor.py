@@ -19,6 +19,7 @@ from catena.core import registry
 from catena.core.settings import RunSettings
 from catena.core.units import bytes_text
 from catena.run.devices import CPU, Accelerator, Machine, Memory, accelerators
+from catena.run.served.installation import Installation
 
 # The extra of Catena that brings an engine's libraries. An engine from outside brings its own.
 EXTRAS = {"llama_cpp": "llama", "onnx": "onnx", "openvino": "openvino", "sklearn": "sklearn", "torch": "torch"}
@@ -77,7 +78,10 @@ def examine(home: Path, settings: RunSettings, *, root: Path = Path("/")) -> Rep
     machine = Machine(root)
     cpu, memory = machine.cpu(), machine.memory()
     devices = accelerators(root)
-    engines = tuple(_engine(name) for name in registry.names("engines"))
+    served = {name: _served(name, settings) for name in registry.names("engines") if hasattr(settings, name)}
+    engines = tuple(
+        _server(name, served[name]) if name in served else _engine(name) for name in registry.names("engines")
+    )
     folder = _home(home)
     python = platform.python_version()
     findings = [
@@ -85,7 +89,8 @@ def examine(home: Path, settings: RunSettings, *, root: Path = Path("/")) -> Rep
         *_cpu(cpu, settings),
         _memory(memory, settings),
         *_accelerators(devices),
-        *(_engine_finding(one) for one in engines),
+        *(_engine_finding(one) for one in engines if one.name not in served),
+        *(_server_finding(name, one, home) for name, one in served.items()),
         *_home_findings(home, folder),
     ]
     return Report(
@@ -182,6 +187,24 @@ def _engine_finding(one: EngineFound) -> Finding:
     if one.absent:
         return Finding(f"engine {one.name}", "missing", f"{', '.join(one.absent)} not installed", one.command)
     return Finding(f"engine {one.name}", "good", versions or "part of Catena")
+
+
+def _served(name: str, settings: RunSettings) -> Installation:
+    """How an engine that is a server of its own is installed; such an engine loads no library."""
+    return registry.find("engines", name)(getattr(settings, name)).installation()
+
+
+def _server(name: str, found: Installation) -> EngineFound:
+    versions = {} if found.reason else {name: found.version or "of unknown version"}
+    return EngineFound(name, versions, (name,) if found.reason else (), "")
+
+
+def _server_finding(name: str, found: Installation, home: Path) -> Finding:
+    if found.reason:
+        return Finding(f"engine {name}", "missing", found.reason)
+    prints = home / "run" / f"{name}-*.log"
+    text = f"{name} {found.version or 'of unknown version'} by {found.command[0]}; its servers print to {prints}"
+    return Finding(f"engine {name}", "good", text)
 
 
 def _home(home: Path) -> HomeFound:
