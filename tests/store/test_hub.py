@@ -61,7 +61,6 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, weights: bytes) -> Iter
         "Tiny-Q4_K_M.gguf": weights,
         "Tiny-Q8_0.gguf": weights + bytes(32),
         "Tiny-IQ3_XXS.gguf": weights + bytes(64),
-        "mmproj-Tiny-F16.gguf": b"GGUF projector",
         "chat_template.jinja": TEMPLATE,
         "run.py": b"raise SystemExit",
     }
@@ -102,6 +101,21 @@ def test_a_model_comes_with_its_commit_its_licence_and_the_files_it_needs(
     assert pulled.bytes_downloaded == pulled.row.size_bytes
     assert store.resolve("tiny-q4_k_m").path("weights").read_bytes() == weights
     assert {request.path for request in hub.seen if request.path} == {"Tiny-Q4_K_M.gguf", "chat_template.jinja"}
+
+
+def test_a_model_comes_with_its_projector_in_16_bits_under_one_name(
+    store: Store, hub: HubServer, weights: bytes, gguf: Any
+) -> None:
+    eyes = gguf.file((("general.architecture", 8, "clip"), ("clip.has_vision_encoder", 7, True)))
+    files = {"Tiny-Q8_0.gguf": weights, "mmproj-Tiny-Q8_0.gguf": b"other", "Tiny-mmproj-F16.gguf": eyes}
+    hub.repos["org/Seeing-GGUF"] = Repo(files)
+    manifest = store.pull("hf:org/Seeing-GGUF").row.manifest
+    assert {(file.role, file.name) for file in manifest.files} == {
+        ("weights", "Tiny-Q8_0.gguf"),
+        ("projector", "mmproj.gguf"),
+    }
+    assert manifest.facts["modalities"] == "text image"
+    assert store.resolve("tiny-q8_0").path("projector").read_bytes() == eyes
 
 
 @pytest.mark.parametrize("scheme", HUBS)
@@ -443,11 +457,11 @@ OPENVINO = ("openvino_model.xml", "openvino_model.bin", "openvino_tokenizer.xml"
 @pytest.mark.parametrize(
     ("source", "paths", "expected"),
     [
-        ("hf:o/r", QUANTS, "m-Q4_K_M.gguf"),
-        ("hf:o/r", ("m-Q8_0.gguf", "m-BF16.gguf", "mmproj-F16.gguf"), "m-Q8_0.gguf"),
+        ("hf:o/r", QUANTS, "m-Q4_K_M.gguf mmproj.gguf"),
+        ("hf:o/r", ("m-Q8_0.gguf", "m-BF16.gguf", "mmproj-F16.gguf"), "m-Q8_0.gguf mmproj.gguf"),
         ("hf:o/r", ("only.gguf", "imatrix.gguf"), "only.gguf"),
-        ("hf:o/r:q8_0", QUANTS, "m-Q8_0.gguf"),
-        ("hf:o/r:iq2_xs", QUANTS, "m-IQ2_XS.gguf"),
+        ("hf:o/r:q8_0", QUANTS, "m-Q8_0.gguf mmproj.gguf"),
+        ("hf:o/r:iq2_xs", QUANTS, "m-IQ2_XS.gguf mmproj.gguf"),
         ("hf:o/r:UD-Q4_K_XL", ("UD-Q4_K_XL/m-UD-Q4_K_XL.gguf", "m-Q4_K_M.gguf"), "m-UD-Q4_K_XL.gguf"),
         ("hf:o/r:Q4_K_M", (*SHARDED, "m-Q8_0.gguf"), "m-Q4_K_M-00001-of-00002.gguf m-Q4_K_M-00002-of-00002.gguf"),
         ("hf:o/r:b-q4_k_m.gguf", ("a-q4_k_m.gguf", "b-q4_k_m.gguf"), "b-q4_k_m.gguf"),

@@ -174,6 +174,34 @@ def test_a_folder_with_one_gguf_and_a_template_is_one_model(store: Store, tiny: 
     assert [entry.role for entry in row.manifest.files] == ["weights", "template"]
 
 
+def test_a_projector_beside_the_weights_belongs_to_the_model(
+    store: Store, tiny: Path, tmp_path: Path, gguf: Any
+) -> None:
+    folder = tmp_path / "seeing"
+    folder.mkdir()
+    tiny.rename(folder / "weights.gguf")
+    entries = (("general.architecture", 8, "clip"), ("clip.has_audio_encoder", 7, True))
+    (folder / "seeing-MMPROJ-f16.gguf").write_bytes(gguf.file(entries))
+    manifest = store.pull(str(folder)).row.manifest
+    assert [(entry.role, entry.name) for entry in manifest.files][1:] == [("projector", "mmproj.gguf")]
+    assert manifest.facts["modalities"] == "text audio"
+    (folder / "mmproj-q8_0.gguf").write_bytes(gguf.file(entries))
+    with pytest.raises(InputError, match="2 projectors"):
+        store.pull(str(folder))
+
+
+@pytest.mark.parametrize("entries", [(), (("general.architecture", 8, "clip"),)])
+def test_what_is_only_called_a_projector_is_refused(
+    store: Store, tiny: Path, tmp_path: Path, gguf: Any, entries: Any
+) -> None:
+    folder = tmp_path / "blind"
+    folder.mkdir()
+    tiny.rename(folder / "weights.gguf")
+    (folder / "mmproj.gguf").write_bytes(gguf.file(entries or gguf.TINY))
+    with pytest.raises(FormatError, match="projector"):
+        store.pull(str(folder))
+
+
 def test_a_folder_without_a_model_or_with_several_is_refused(store: Store, tiny: Path, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()

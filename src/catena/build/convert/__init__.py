@@ -117,7 +117,7 @@ def _form(conversion: Conversion, quantise: str | None) -> str:
 
 # What of a model's other files goes along, by the child's format: those that its readers know.
 _COMPANIONS: Mapping[str, frozenset[str]] = {
-    "gguf": frozenset({"template"}),
+    "gguf": frozenset({"template", "projector"}),
     "onnx": frozenset({"tokenizer", "config", "pooling", "signature"}),
     "openvino": frozenset({"tokenizer", "tokenizer_config", "config", "pooling", "special_tokens", "generation"}),
 }

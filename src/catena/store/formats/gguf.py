@@ -22,7 +22,9 @@ from catena.store import beside
 from catena.store.formats import Facts, Find, Value, path_of, plain_text
 from catena.store.window import Window, opened
 
-COMPANIONS: Mapping[str, str] = {"chat_template.jinja": "template"}
+# What a projector is called in the store, whatever it was called elsewhere.
+PROJECTOR = "mmproj.gguf"
+COMPANIONS: Mapping[str, str] = {"chat_template.jinja": "template", PROJECTOR: "projector"}
 # llama.cpp takes a file by path, and finds the other parts beside it by their names.
 NEEDS_FOLDER = False
 MAX_ENTRIES = 65_536
@@ -255,6 +257,8 @@ def describe(paths: Mapping[str, Path]) -> Facts:
         "alpha": _alpha(header) if task == "adapter" else 0.0,
         "pooling": {1: "mean", 2: "cls", 3: "last", 4: "rank"}.get(header.number("pooling_type"), ""),
     }
+    if "projector" in paths and task == "generate":
+        values["modalities"] = " ".join(("text", *projects(paths["projector"])))
     template = header.chat_template or None
     if "template" in paths:
         template = beside.template(paths["template"])
@@ -265,6 +269,21 @@ def describe(paths: Mapping[str, Path]) -> Facts:
         values={key: value for key, value in values.items() if value},
         chat_template=template if task == "generate" else None,
     )
+
+
+def is_projector(name: str) -> bool:
+    """Whether a GGUF file is called like the part that turns pictures or sounds into what a language model reads."""
+    return "mmproj" in name.lower() and name.lower().endswith(".gguf")
+
+
+def projects(path: Path) -> tuple[str, ...]:
+    """What a projector lets its model read: `image`, `audio`. Raises FormatError if the file is no projector."""
+    header = read(path)
+    kinds = {"image": "clip.has_vision_encoder", "audio": "clip.has_audio_encoder"}
+    found = tuple(kind for kind, key in kinds.items() if header.metadata.get(key) is True)
+    if header.architecture != "clip" or not found:
+        raise FormatError("the projector is no GGUF file of an encoder for pictures or sounds")
+    return found
 
 
 def _joined(paths: Mapping[str, Path]) -> Header:

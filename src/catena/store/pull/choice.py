@@ -15,7 +15,7 @@ from msgspec import Struct
 from catena.core.errors import FormatError, InputError, NotFoundError, UnsupportedError
 from catena.store import formats
 from catena.store.beside import is_within
-from catena.store.formats import plain_text
+from catena.store.formats import gguf, plain_text
 from catena.store.pull.hub import Listing, Reference, RemoteFile
 
 # Taken when nobody asks for another, the first that there is: small, and near the whole model in quality.
@@ -23,6 +23,8 @@ PREFERRED = (
     *("q4_k_m", "q4_k_xl", "q4_k_s", "q4_k_l", "q4_0", "q4_1", "iq4_nl", "iq4_xs", "mxfp4"),
     *("q5_k_m", "q5_k_s", "q6_k", "q8_0", "bf16", "f16", "fp16", "f32"),
 )
+# The same for projectors, which are small beside the model.
+PROJECTORS = ("f16", "fp16", "bf16", "q8_0", "f32", "fp32")
 # Of other formats: the one whose name says nothing of a variant.
 PLAIN = ("", "model", "openvino_model")
 KINDS = ("gguf", "safetensors", "onnx", "openvino")
@@ -96,9 +98,26 @@ def _complete(kind: str, group: _Group, files: Sequence[RemoteFile]) -> Pick:
     others: list[tuple[str, RemoteFile]] = []
     for name in formats.find(kind).COMPANIONS:
         found = present.get(prefix + name) or present.get(name)
+        if name == gguf.PROJECTOR:
+            found = _projector(files, prefix)
         if found is not None and found not in group.files:
             others.append((name, found))
     return Pick(kind, group.label, tuple(weights), tuple(others))
+
+
+def _projector(files: Sequence[RemoteFile], prefix: str) -> RemoteFile | None:
+    """The projector beside the weights, else at the top: in 16 bits, if there are several."""
+    found = [file for file in files if gguf.is_projector(PurePosixPath(file.path).name)]
+    for folder in (prefix, ""):
+        here = [file for file in found if file.path.rpartition("/")[0] == folder.rstrip("/")]
+        if here:
+            return min(here, key=lambda file: (_rank(file.path), file.path))
+    return None
+
+
+def _rank(path: str) -> int:
+    quant = _QUANT.findall(path.lower().removesuffix(".gguf"))
+    return PROJECTORS.index(quant[-1]) if quant and quant[-1] in PROJECTORS else len(PROJECTORS)
 
 
 def _single(reference: Reference, groups: Sequence[_Group], wanted: str, preferred: Sequence[str]) -> _Group:
@@ -161,13 +180,13 @@ def _grouped(
 
 
 def _gguf(files: Sequence[RemoteFile]) -> list[_Group]:
-    """Projectors and importance matrices are no models of their own; by name a projector can be had."""
+    """Projectors and importance matrices are no models of their own."""
 
     def label(stem: str) -> str:
         matches = _QUANT.findall(stem.lower())
         return stem[stem.lower().rindex(matches[-1]) :][: len(matches[-1])].upper() if matches else ""
 
-    return _grouped(files, ".gguf", label, lambda name: "mmproj" in name or "imatrix" in name)
+    return _grouped(files, ".gguf", label, lambda name: gguf.is_projector(name) or "imatrix" in name)
 
 
 def _safetensors(files: Sequence[RemoteFile]) -> list[_Group]:

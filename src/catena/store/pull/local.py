@@ -16,7 +16,7 @@ from catena.core.errors import ConflictError, InputError, NotFoundError, TooLarg
 from catena.core.settings import StoreSettings
 from catena.store import beside, formats, seals
 from catena.store.blobs import open_regular
-from catena.store.formats import plain_text
+from catena.store.formats import gguf, plain_text
 from catena.store.pull.staging import Staged, stage
 from catena.store.rows import How, Progress, Report
 
@@ -60,8 +60,9 @@ def choose(path: Path) -> Chosen:
             files.append(("weights", name, formats.path_of(name, lambda name: _beside(folder, name))))
     if path.is_dir() or format != "gguf":
         for name, role in module.COMPANIONS.items():
-            if (folder / name).is_file():
-                files.append((role, name, _resolved(folder / name)))
+            found = _projector(folder) if role == "projector" else folder / name
+            if found is not None and found.is_file():
+                files.append((role, name, _resolved(found)))
     return Chosen(format, tuple(files))
 
 
@@ -80,6 +81,7 @@ def _weights_in(folder: Path) -> Path:
         if suffix in (".xml", ".onnx"):
             companions = formats.find("openvino" if suffix == ".xml" else "onnx").COMPANIONS
             found = [path for path in found if path.name not in companions]
+        found = [path for path in found if not gguf.is_projector(path.name)]
         # Of several parts the first stands for all.
         found = [path for path in found if beside.part_number(path.name) <= 1]
         named = [path for path in found if path.name == best]
@@ -97,6 +99,17 @@ def _weights_in(folder: Path) -> Path:
         f"{folder.name} holds no model",
         hint="a folder needs a .gguf file, model.onnx, model.safetensors with config.json, or openvino_model.xml",
     )
+
+
+def _projector(folder: Path) -> Path | None:
+    """The one projector in the folder; None without one. Raises InputError where there are several."""
+    found = [path for path in sorted(folder.iterdir()) if gguf.is_projector(path.name)]
+    if len(found) > 1:
+        raise InputError(
+            f"{folder.name} holds {len(found)} projectors",
+            hint=f"keep one: {', '.join(each.name for each in found[:5])}",
+        )
+    return found[0] if found else None
 
 
 def _first_part(path: Path) -> Path:
@@ -126,7 +139,7 @@ def _format_of(path: Path) -> str:
     if (
         path.suffix.lower() in _PICKLES
         or (head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05")
-        or head[:2] == b"PK"
+        or (head[:2] == b"PK" and path.suffix.lower() != ".skops")
     ):
         raise _pickled(path.name)
     format = formats.recognise(head, path.name)

@@ -80,6 +80,15 @@ def test_capabilities_are_what_can_be_done_here(task: Any, template: str, expect
     assert models.capabilities(manifest, template) == expected
 
 
+def test_a_model_with_a_projector_for_pictures_sees() -> None:
+    seeing, hearing = [
+        msgspec.structs.replace(MODEL.manifest, facts={"modalities": modalities})
+        for modalities in ("text image", "text audio")
+    ]
+    assert models.capabilities(seeing, "") == ["completion", "vision"]
+    assert models.capabilities(hearing, "") == ["completion"]
+
+
 @pytest.mark.parametrize(("number", "text"), [(0, ""), (131, "131"), (134515008, "134.52M"), (7241732096, "7.2B")])
 def test_sizes_are_said_in_a_persons_words(number: int, text: str) -> None:
     assert models.size_text(number) == text

@@ -17,7 +17,7 @@ from catena.core.messages import (
     Tool,
     message_text,
 )
-from catena.run.engines.llama_cpp import grammar, tools
+from catena.run.engines.llama_cpp import grammar, media, tools
 from catena.run.engines.llama_cpp.header import Header
 
 # 0xFFFFFFFF means "draw one at random" to the library, so seeds are taken modulo it.
@@ -42,6 +42,7 @@ class Asking(Struct, frozen=True):
     must_call: bool = False
     echo: str = ""
     fills_context: bool = False
+    has_media: bool = False
 
     @property
     def num_needed(self) -> int:
@@ -75,8 +76,7 @@ def _chat(request: ChatRequest, body: dict[str, Any], header: Header) -> Asking:
         )
     if not request.messages:
         raise InputError("a chat needs at least one message", param="messages")
-    if not all(isinstance(part, Text) for message in request.messages for part in message.parts):
-        raise UnsupportedError("this model reads text only", hint="send text parts only", param="messages")
+    has_media = media.check(request.messages, header.reads)
     offered = _offered(request)
     knows_tools = "tools" in header.template
     is_read_from_text = bool(offered) and not knows_tools
@@ -113,6 +113,7 @@ def _chat(request: ChatRequest, body: dict[str, Any], header: Header) -> Asking:
         grammar=binding,
         tools=offered if is_read_from_text else (),
         must_call=must_call,
+        has_media=has_media,
     )
 
 
@@ -204,7 +205,11 @@ def _offered(request: ChatRequest) -> tuple[Tool, ...]:
 
 
 def _message(message: Message) -> dict[str, Any]:
-    body: dict[str, Any] = {"role": message.role, "content": message_text(message)}
+    is_text = all(isinstance(part, Text) for part in message.parts)
+    body: dict[str, Any] = {
+        "role": message.role,
+        "content": message_text(message) if is_text else media.content(message),
+    }
     if message.tool_calls:
         body["tool_calls"] = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}

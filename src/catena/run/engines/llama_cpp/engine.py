@@ -24,8 +24,11 @@ from catena.run.engines.llama_cpp.header import Header, read
 from catena.run.engines.llama_cpp.parameters import CONTEXT_STEP, VERSION, Files, settings
 from catena.run.engines.llama_cpp.process import Process
 from catena.run.engines.llama_cpp.session import Session
+from catena.store.formats import gguf
 
 COMPUTE_BYTES = 64 << 20
+# A picture of the greatest size, decoded and once more in its message, and what its encoder computes with.
+PICTURE_BYTES = 256 << 20
 TASKS = ("generate", "embed", "rerank")
 # A model that only reads computes a text at once, in memory that grows with the square of its length: so many tokens,
 # unless `run.context_tokens` says otherwise.
@@ -48,13 +51,15 @@ class Engine:
     async def load(self, model: StoredModel, placement: Placement) -> Session | Embedding | Reranking:
         """Load `model` with as many slots, up to `placement.slots`, as memory holds at full context each.
 
-        A file of role `template` replaces the chat template of the weights. Raises ResourceError with both numbers
+        A file of role `template` replaces the chat template of the weights, one of role `projector` lets the model read
+        pictures or sounds. Raises ResourceError with both numbers
         when not even one slot fits, FormatError for an unreadable header, EngineError when the library cannot load.
         """
         if placement.device != "cpu":
             raise ResourceError(f"llama_cpp has no device {placement.device!r} here", hint="use device cpu")
         header = await anyio.to_thread.run_sync(_header, model)
-        weights_bytes = sum(entry.size_bytes for entry in model.manifest.files if entry.role == "weights")
+        weights_bytes = sum(file.size_bytes for file in model.manifest.files if file.role in ("weights", "projector"))
+        weights_bytes += PICTURE_BYTES if header.reads else 0
         weights_bytes += sum(file.size_bytes for adapter in placement.adapters for file in adapter.manifest.files)
         task = model.manifest.task
         context_tokens = _context(header, placement, task)
@@ -74,7 +79,8 @@ class Engine:
         files = Files(
             str(model.path("weights")),
             tuple(str(adapter.path("weights")) for adapter in placement.adapters),
-            header.template if _has_template(model) else "",
+            header.template if _has(model, "template") else "",
+            str(model.path("projector")) if header.reads else "",
         )
         with _private_folder(placement.folder) as folder:
             process = await _hosted(model.name, settings(model.name, task, files, facts, placement, folder))
@@ -105,13 +111,15 @@ async def _hosted(name: str, settings: dict[str, Any]) -> Process:
 
 def _header(model: StoredModel) -> Header:
     header = read(model.path("weights"))
-    if not _has_template(model):
-        return header
-    return msgspec.structs.replace(header, template=model.path("template").read_text(encoding="utf-8"))
+    if _has(model, "template"):
+        header = msgspec.structs.replace(header, template=model.path("template").read_text(encoding="utf-8"))
+    if _has(model, "projector") and model.manifest.task == "generate":
+        header = msgspec.structs.replace(header, reads=frozenset(gguf.projects(model.path("projector"))))
+    return header
 
 
-def _has_template(model: StoredModel) -> bool:
-    return any(entry.role == "template" for entry in model.manifest.files)
+def _has(model: StoredModel, role: str) -> bool:
+    return any(entry.role == role for entry in model.manifest.files)
 
 
 def _context(header: Header, placement: Placement, task: Task) -> int:

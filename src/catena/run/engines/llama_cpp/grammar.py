@@ -28,6 +28,8 @@ _ENFORCED = frozenset(
     | {"maxLength", "pattern", "format", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
     | {"$ref"}
 )
+# The values of `format` that a grammar can be made of; with any other the library cannot read the schema.
+_FORMATS = ("date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "time", "uuid")
 _ANNOTATIONS = frozenset(
     {"title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "$schema", "$id", "$comment"}
 )
@@ -49,6 +51,12 @@ def check_schema(schema: Any, param: str, place: str = "#") -> None:
                 check_schema(inner, param, f"{here}/{name}")
         elif keyword in _SCHEMAS:
             check_schema(value, param, here)
+        elif keyword == "format" and value not in _FORMATS:
+            raise UnsupportedError(
+                f"a format in the JSON schema at {place} cannot be enforced",
+                hint=f"remove it or say it in the prompt; enforced are: {', '.join(_FORMATS)}",
+                param=param,
+            )
         elif keyword not in _ENFORCED and keyword not in _ANNOTATIONS:
             raise UnsupportedError(
                 f"the JSON schema keyword {keyword!r} cannot be enforced",
@@ -120,13 +128,34 @@ def _json(schema: dict[str, Any]) -> str:
 def _parameters(tool: Tool) -> str:
     if not tool.parameters:
         return _json({"type": "object", "properties": {}, "additionalProperties": False})
+    schema = tool.parameters if tool.strict else _without_formats(tool.parameters)
     try:
-        check_schema(tool.parameters, "tools")
+        check_schema(schema, "tools")
     except UnsupportedError:
         if tool.strict:
             raise
         return _json({"type": "object"})
-    return _json({"type": "object", **tool.parameters})
+    return _json({"type": "object", **schema})
+
+
+def _without_formats(schema: Any) -> Any:
+    """`schema` without formats that cannot be enforced: by itself the keyword only describes.
+
+    Source: JSON Schema 2020-12, Validation, 7.2.1. Properties of that name stay.
+    """
+    if not isinstance(schema, dict):
+        return schema
+    found: dict[str, Any] = {}
+    for keyword, value in schema.items():
+        if keyword in _SCHEMA_LISTS and isinstance(value, list):
+            found[keyword] = [_without_formats(inner) for inner in value]
+        elif keyword in _SCHEMA_MAPS and isinstance(value, dict):
+            found[keyword] = {name: _without_formats(inner) for name, inner in value.items()}
+        elif keyword in _SCHEMAS:
+            found[keyword] = _without_formats(value)
+        elif keyword != "format" or value in _FORMATS:
+            found[keyword] = value
+    return found
 
 
 def _all_enforced() -> frozenset[str]:

@@ -11,7 +11,10 @@ from catena.store.formats import gguf
 
 
 class Header(Struct, frozen=True):
-    """Facts of a GGUF file; `cache_token_bytes` is the size of one token's keys and values in 16-bit floats."""
+    """Facts of a GGUF file; `cache_token_bytes` is the size of one token's keys and values in 16-bit floats.
+
+    `reads` is what a projector lets the model read besides text: `image`, `audio`.
+    """
 
     context_tokens: int
     cache_token_bytes: int
@@ -19,6 +22,7 @@ class Header(Struct, frozen=True):
     template: str
     num_heads: int = 1
     embedding_width: int = 0
+    reads: frozenset[str] = frozenset()
 
 
 def read(path: Path) -> Header:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import secrets
 from importlib import metadata
 from pathlib import Path
@@ -27,11 +28,12 @@ CONTEXT_STEP = 256
 
 
 class Files(Struct, frozen=True):
-    """What the library reads: paths of weights and adapters, and a chat template if not the one in the weights."""
+    """What the library reads: paths of weights, adapters and projector, and a chat template if not the weights' own."""
 
     weights: str
     adapters: tuple[str, ...] = ()
     template: str = ""
+    projector: str = ""
 
 
 def settings(
@@ -70,6 +72,9 @@ def settings(
         parameters |= {"embedding": True, "n_batch": facts.context_tokens, "n_ubatch": facts.context_tokens}
     if task == "rerank":
         parameters["pooling_type"] = POOLING_RANK
+    if files.projector:
+        # What it cannot decode, the library would hand to a program `ffprobe` from the path, in case it is a film.
+        parameters |= {"mmproj.path": files.projector, "mmproj_use_gpu": False, "video_ffmpeg_bin_dir": os.devnull}
     if files.template:
         parameters["chat_template"] = files.template
     return {"alias": name, "adapters": files.adapters, "parameters": parameters}

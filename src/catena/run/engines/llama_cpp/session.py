@@ -7,7 +7,7 @@ from functools import partial
 
 import msgspec
 
-from catena.core.errors import ContextError, EngineError, InputError
+from catena.core.errors import CatenaError, ContextError, EngineError, InputError, UnsupportedError
 from catena.core.messages import ChatRequest, Event, GenerateRequest, Progress, Timings, Usage
 from catena.core.protocols import SessionFacts
 from catena.run.engines.llama_cpp import grammar, wire, worker
@@ -50,7 +50,7 @@ class Session(Hosted):
             while (raw := await call.chunk()) is not None:
                 chunk = wire.decode(raw)
                 if chunk.error is not None:
-                    raise wire.error_from(chunk.error, asking.num_needed, self.facts.context_tokens)
+                    raise self._failure(chunk.error, asking)
                 if chunk.prompt_progress is not None:
                     progress = chunk.prompt_progress
                     self._check_context(progress.total, asking)
@@ -89,7 +89,7 @@ class Session(Hosted):
                 if chunk.error is not None and chunk.error.type == wire.CONTEXT_EXCEEDED:
                     return chunk.error.n_prompt_tokens
                 if chunk.error is not None:
-                    raise wire.error_from(chunk.error, asking.num_needed, self.facts.context_tokens)
+                    raise self._failure(chunk.error, asking)
         except Refused:
             raise _refusal(asking) from None
         finally:
@@ -99,6 +99,8 @@ class Session(Hosted):
     async def prompt(self, request: ChatRequest) -> str:
         """The conversation as its chat template writes it. Raises what `generate` raises before any event."""
         asking = translate(request, self._header, self._adapters, self.facts.slots)
+        if asking.has_media:
+            raise UnsupportedError("pictures and sounds have no tokens to show", hint="count them", param="messages")
         try:
             return wire.decode_prompt(await self.post("/apply-template", asking.body))
         except Refused:
@@ -118,6 +120,10 @@ class Session(Hosted):
         needed = prompt_tokens + asking.num_needed
         if needed > self.facts.context_tokens:
             raise ContextError(needed, self.facts.context_tokens)
+
+    def _failure(self, failure: wire.Failure, asking: Asking) -> CatenaError:
+        error = wire.error_from(failure, asking.num_needed, self.facts.context_tokens)
+        return _refusal(asking) if asking.has_media and isinstance(error, InputError) else error
 
     async def _try(self, text: str) -> None:
         """Have the library begin an answer by this grammar, once; one that it cannot read would bind nothing."""
@@ -149,6 +155,8 @@ class Session(Hosted):
 
 def _refusal(asking: Asking) -> InputError:
     # The library's own words are left out: they may quote the prompt.
+    if asking.has_media:
+        return InputError("llama.cpp cannot read a picture or a sound", hint="it may be broken", param="messages")
     what = "the chat template does not allow this conversation" if asking.is_chat else "llama.cpp refused the request"
     return InputError(what, hint="check the order of roles, the tools and the output format", param="messages")
 

@@ -135,7 +135,7 @@ def model_info(manifest: Manifest) -> dict[str, Any]:
 
 
 def capabilities(manifest: Manifest, template: str) -> list[str]:
-    """What the model can do here. Tools need a chat template; no engine here sees, or fills in before a suffix."""
+    """What the model can do here. Tools need a chat template, pictures a projector; nothing fills in a suffix."""
     if manifest.task == "embed":
         return ["embedding"]
     if manifest.task != "generate":
@@ -145,6 +145,8 @@ def capabilities(manifest: Manifest, template: str) -> list[str]:
         found.append("tools")
     if "enable_thinking" in template or "<think>" in template:
         found.append("thinking")
+    if "image" in str(manifest.facts.get("modalities", "")).split():
+        found.append("vision")
     return found
 
 
