@@ -219,6 +219,15 @@ async def test_a_strict_tool_whose_schema_cannot_be_enforced_is_refused(llama: L
     assert any(isinstance(event, ToolCallDelta) and event.name == "odd" for event in lax)
 
 
+async def test_a_format_that_cannot_be_enforced_only_describes_unless_the_tool_is_strict(llama: Loaded) -> None:
+    page = thing(url={"type": "string", "format": "uri"})
+    with pytest.raises(UnsupportedError, match="format"):
+        await call(llama, ToolChoice("required"), Tool("fetch", "", page, strict=True))
+    lax = await call(llama, ToolChoice("required"), Tool("fetch", "", page), max_tokens=25)
+    arguments = "".join(event.arguments for event in lax if isinstance(event, ToolCallDelta))
+    assert arguments.startswith('{"url":')  # the rest of the schema still binds
+
+
 async def test_a_call_that_is_cut_by_the_limit_says_so(llama: Loaded) -> None:
     events = await call(llama, ToolChoice("named", "get_weather"), WEATHER, max_tokens=22)
     assert reasons_of(events) == {0: "length"}

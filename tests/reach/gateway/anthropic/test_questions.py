@@ -326,11 +326,19 @@ async def test_an_answer_by_a_schema_also_under_its_older_name(door: Door) -> No
         {"container": "container_1"},
         {"mcp_servers": [{"url": "http://127.0.0.1"}]},
         {"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}},
+        {"context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "none"}]}},
         {"fallbacks": [{"model": "x"}]},
     ],
 )
 async def test_what_cannot_be_honoured_and_would_change_the_answer_is_refused(door: Door, change: Any) -> None:
     assert (await refused(door, **change))["error_code"] == "unsupported"
+
+
+async def test_an_edit_of_the_context_that_keeps_everything_passes(door: Door) -> None:
+    keep = {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}
+    response = await door.post(PATH, {**ASK, "context_management": keep})
+    assert response.status == 200
+    assert "catena-warning" not in response.headers
 
 
 @pytest.mark.parametrize("name", [name for name, one in fields.TOOLS.items() if one.treatment == "refused"])

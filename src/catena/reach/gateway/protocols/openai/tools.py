@@ -30,8 +30,7 @@ def tools_of(functions: Iterable[tuple[str, Function]]) -> tuple[Tool, ...]:
     for where, function in functions:
         if len(found) == MAX_TOOLS:
             raise InputError(f"at most {MAX_TOOLS} tools", param="tools")
-        if not _NAME.fullmatch(function.name):
-            raise InputError(f"{where}: a name has 1 to 64 letters, digits, _ or -", param=f"{where}.name")
+        check_name(function.name, where)
         if function.name in found:
             raise InputError(f"{where}: two tools have this name", param=f"{where}.name")
         schema = function.parameters or {"type": "object", "properties": {}}
@@ -39,6 +38,12 @@ def tools_of(functions: Iterable[tuple[str, Function]]) -> tuple[Tool, ...]:
             raise InputError(f"{where}: parameters must be a schema of type object", param=f"{where}.parameters")
         found[function.name] = Tool(function.name, function.description or "", schema, bool(function.strict))
     return tuple(found.values())
+
+
+def check_name(name: str, where: str) -> None:
+    """Raise InputError, naming the place, for a name that no tool may have."""
+    if not _NAME.fullmatch(name):
+        raise InputError(f"{where}: a name has 1 to 64 letters, digits, _ or -", param=f"{where}.name")
 
 
 def choice_of(word: str | None, tools: tuple[Tool, ...]) -> ToolChoice:

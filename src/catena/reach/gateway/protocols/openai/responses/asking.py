@@ -18,9 +18,6 @@ from catena.reach.gateway.sampling import MAX_LOGPROBS, at_least_one, within
 from catena.reach.gateway.schemas import schema_output
 from catena.reach.gateway.wire import check_fields, convert
 
-MAX_METADATA = 16
-MAX_METADATA_NAME = 64
-MAX_METADATA_VALUE = 512
 LOGPROBS = "message.output_text.logprobs"
 
 
@@ -122,14 +119,7 @@ def check(wire: ResponseWire, warnings: list[str]) -> None:
         at_least_one(name, getattr(wire, name))
     if wire.stream_options is not None and wire.stream_options.include_usage is not None:
         warnings.append("stream_options.include_usage ignored: the last event always has the usage")
-    metadata = wire.metadata or {}
-    if len(metadata) > MAX_METADATA:
-        raise InputError(f"metadata takes at most {MAX_METADATA} texts", param="metadata")
-    if any(len(key) > MAX_METADATA_NAME or len(value) > MAX_METADATA_VALUE for key, value in metadata.items()):
-        raise InputError(
-            f"in metadata, names have at most {MAX_METADATA_NAME} characters and texts {MAX_METADATA_VALUE}",
-            param="metadata",
-        )
+    parameters.check_metadata(wire.metadata)
     for index, name in enumerate(wire.include or ()):
         kind_of({"type": name}, fields.INCLUDE, f"include[{index}]")
         if fields.INCLUDE[name].treatment == "ignored":

@@ -79,13 +79,18 @@ def _decided(asked: float | None, preset: Sampling, name: str) -> float | None:
     return 0.0 if decided is None and name.endswith("penalty") else decided
 
 
+def _namespaces(tools: list[dict[str, Any]]) -> dict[str, str]:
+    """By the name of each function that stands in a namespace, the name of that."""
+    return {inner["name"]: tool["name"] for tool in tools for inner in tool.get("tools", ())}
+
+
 class Answering:
     """One response from its acceptance to its end: the object at any moment, and each of its events once."""
 
     def __init__(self, accepted: Accepted, echo: dict[str, Any], *, summarises: bool) -> None:
         self.tail = accepted.receipt.partition("_")[2]
         self.id = f"resp_{self.tail}"
-        self.growth = Growth(self.tail, summarises=summarises)
+        self.growth = Growth(self.tail, summarises=summarises, namespaces=_namespaces(echo["tools"]))
         self.status: Status = "queued" if echo["background"] else "in_progress"
         self.number = 0  # of the next event
         preset = Preset.of(accepted.model.manifest).sampling

@@ -6,7 +6,7 @@ event types of the official client, and https://www.openresponses.org/specificat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -41,14 +41,15 @@ class _Open:
 class Growth:
     """Takes events and gives the steps they make. With `summarises`, reasoning is shown as its own summary.
 
-    `tail` makes the ids of the items.
+    `tail` makes the ids of the items; `namespaces` are those of the functions that have one.
     """
 
-    def __init__(self, tail: str, *, summarises: bool) -> None:
+    def __init__(self, tail: str, *, summarises: bool, namespaces: Mapping[str, str] | None = None) -> None:
         self.usage: Usage | None = None
         self.reason: FinishReason | None = None
         self._tail = tail
         self._summarises = summarises
+        self._namespaces = namespaces or {}
         self._done: list[Item] = []
         self._open: _Open | None = None
         self._waiting: dict[int, list[ToolCallDelta]] = {}
@@ -206,7 +207,8 @@ class Growth:
             case "message":
                 return {**form, "role": "assistant", "content": content}
             case "function_call":
-                return {**form, **item.called, "arguments": item.text}
+                space = self._namespaces.get(item.called["name"])
+                return {**form, **item.called, "arguments": item.text, **({"namespace": space} if space else {})}
             case "reasoning":
                 is_told = [] if not item.texts else content
                 form |= {"summary": is_told, "content": []} if self._summarises else {"summary": [], "content": is_told}

@@ -62,7 +62,7 @@ class CallItem(Struct, frozen=True, forbid_unknown_fields=True, rename={"is_asyn
     id: str | None = None
     status: Status | None = None
     caller: Any = None
-    namespace: None = None
+    namespace: str | None = None
     parsed_arguments: Any = None
     created_by: Any = None
     is_async: bool | None = None
@@ -76,7 +76,7 @@ class OutputItem(Struct, frozen=True, forbid_unknown_fields=True):
     status: Status | None = None
     caller: Any = None
     name: str | None = None
-    namespace: None = None
+    namespace: str | None = None
     created_by: Any = None
 
 
@@ -221,7 +221,7 @@ def _read(item: dict[str, Any], where: str) -> Item:
         case "function_call":
             call = convert(item, CallItem, where)
             named = {"call_id": call.call_id, "name": call.name, "arguments": call.arguments}
-            return _kept(call, named)
+            return _kept(call, named | ({"namespace": call.namespace} if call.namespace else {}))
         case "function_call_output":
             result = convert(item, OutputItem, where)
             output = result.output
