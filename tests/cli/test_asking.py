@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import catena
+from tests.conftest import catena, copied
 
 from catena.core.errors import EXIT_CODE
 
@@ -99,13 +99,11 @@ def test_the_end_of_input_ends_a_conversation(home: Path) -> None:
 
 
 @pytest.mark.model
-def test_two_questions_at_once_share_the_one_gateway_that_the_first_brings(models_home: Path) -> None:
+def test_two_questions_at_once_share_the_one_gateway_that_the_first_brings(models_home: Path, tmp_path: Path) -> None:
+    home = copied(models_home, tmp_path / "home")
     questions = ["Name a colour.", "Name a number."]
     with ThreadPoolExecutor(2) as threads:
-        asked = [
-            threads.submit(catena, models_home, "ask", question, "--json", "--max-tokens", "8")
-            for question in questions
-        ]
+        asked = [threads.submit(catena, home, "ask", question, "--json", "--max-tokens", "8") for question in questions]
         answers = [one.result() for one in asked]
     assert [answer.returncode for answer in answers] == [0, 0], [answer.stderr for answer in answers]
     receipts = {json.loads(answer.stdout)["receipt"] for answer in answers}

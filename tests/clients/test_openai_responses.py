@@ -12,9 +12,10 @@ import httpx2
 import openai
 import pydantic
 import pytest
-from tests.clients.conftest import Gateway, copied, requirement, up
+from tests.clients.conftest import Gateway, requirement, up
 from tests.clients.test_openai_requirements import ADD as CHAT_ADD
 from tests.clients.test_openai_requirements import MODEL, SCHEMA
+from tests.conftest import copied
 from tests.reach.gateway.conftest import MODEL as TINY
 from tests.reach.gateway.conftest import Door, Log, Memory, Row, Script, over_loopback
 

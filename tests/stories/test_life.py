@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import catena
+from tests.conftest import catena, copied
 
 pytestmark = pytest.mark.model
 
@@ -106,11 +106,16 @@ def test_an_answer_can_be_traced_after_its_model_is_gone(home: Path, asked: dict
 
 
 @pytest.fixture(scope="module")
-def tour(models_home: Path) -> Iterator[subprocess.Popen[str]]:
+def toured(models_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copied(models_home, tmp_path_factory.mktemp("tour") / "home")
+
+
+@pytest.fixture(scope="module")
+def tour(toured: Path) -> Iterator[subprocess.Popen[str]]:
     variables = {name: value for name, value in os.environ.items() if not name.startswith("CATENA_")}
     process = subprocess.Popen(
         [sys.executable, "-m", "catena", "tour", "--port", "0"],
-        env={**variables, "CATENA_HOME": str(models_home)},
+        env={**variables, "CATENA_HOME": str(toured)},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -123,7 +128,7 @@ def tour(models_home: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_the_tour_answers_proves_its_receipt_and_serves_until_interrupted(
-    tour: subprocess.Popen[str], models_home: Path
+    tour: subprocess.Popen[str], toured: Path
 ) -> None:
     assert tour.stdout is not None
     lines: list[str] = []
@@ -135,8 +140,8 @@ def test_the_tour_answers_proves_its_receipt_and_serves_until_interrupted(
     assert "you> What is a chain?" in text
     assert "verified" in next(line for line in lines if line.startswith("receipt"))
     assert tour.poll() is None
-    second = catena(models_home, "ask", "Say hello.", "--max-tokens", "8", "--json")
+    second = catena(toured, "ask", "Say hello.", "--max-tokens", "8", "--json")
     assert second.returncode == 0, second.stderr
     tour.send_signal(signal.SIGINT)
     assert tour.wait(60) in (0, 130)
-    assert not (models_home / "gateway.json").exists()
+    assert not (toured / "gateway.json").exists()

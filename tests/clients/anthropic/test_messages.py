@@ -11,7 +11,8 @@ import anthropic
 import anyio
 import pytest
 from tests.clients.anthropic.conftest import ASK, EMBEDDER, MODEL, closed, new_client, said
-from tests.clients.conftest import Gateway, copied, requirement, up
+from tests.clients.conftest import Gateway, requirement, up
+from tests.conftest import copied
 
 pytestmark = pytest.mark.model
 MESSAGES, STREAMS, USAGE, MODELS = "messages", "streams", "usage", "models"

@@ -10,7 +10,8 @@ from typing import Any
 import httpx2
 import ollama
 import pytest
-from tests.clients.conftest import Gateway, copied, up
+from tests.clients.conftest import Gateway, up
+from tests.conftest import copied
 
 MODEL = "smollm2-135m-instruct"
 EMBEDDER = "bge-small-en-v1.5"

@@ -137,7 +137,7 @@ async def test_a_model_answers_on_the_loop_of_the_gateway_too(chat_model: Stored
 async def test_a_worker_that_is_killed_ends_its_requests_with_errors_and_the_next_one_is_answered(
     chat_model: StoredModel, tmp_path: Path
 ) -> None:
-    settings = RunSettings(slots=3, context_tokens=512)
+    settings = RunSettings(slots=3, context_tokens=512, threads=1)
     outcomes: list[str] = []
     sessions: list[Session] = []
     num_running = 0
