@@ -10,6 +10,7 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=1)]
 Whole = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(ge=0)]
+CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 
 
 class StoreSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,7 +42,7 @@ class RunSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     A session answers `slots` requests at a time, is loaded within `load_timeout_s`, and leaves the memory after
     `idle_unload_s` without a request. `queue_limit` requests may wait for one. llama.cpp keeps the states of prompts
-    for their next turn, up to `prompt_cache_bytes`.
+    for their next turn, up to `prompt_cache_bytes`, and the keys and values of a context as numbers of `kv_type`.
 
     `batch_window_s` is the longest that a prediction waits for others to be computed with it, `batch_rows` how many
     rows that may be (1: every request by itself). `vllm` and `sglang` are tables of their own, see below.
@@ -55,6 +56,7 @@ class RunSettings(Struct, frozen=True, forbid_unknown_fields=True):
     queue_limit: Count = 256
     load_timeout_s: Seconds = 300.0
     prompt_cache_bytes: Whole = 256 << 20
+    kv_type: CacheType = "f16"
     batch_window_s: Annotated[float, Meta(ge=0, le=1)] = 0.001
     batch_rows: Annotated[int, Meta(ge=1, le=4096)] = 64
     vllm: ServedSettings = ServedSettings()

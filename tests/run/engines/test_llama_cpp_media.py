@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import struct
 import wave
 import zlib
@@ -56,6 +55,10 @@ def wav(pitch_hz: float) -> bytes:
 def show(*parts: Part, **sampling: object) -> ChatRequest:
     request = chat("", **sampling)
     return msgspec.structs.replace(request, messages=(Message("user", (Text("Describe: "), *parts)),))
+
+
+def was_probed(loaded: Loaded) -> bool:
+    return (Path(loaded.placement.folder) / "probed").exists()
 
 
 def with_projector(path: Path) -> StoredModel:
@@ -115,7 +118,7 @@ async def test_what_is_no_picture_is_an_error_that_names_it_and_no_program_is_st
     broken = png(1, 2, 3)[:-30]
     error = await raised_by(seeing, show(Image(broken, "image/png")))
     assert isinstance(error, InputError) and "picture" in error.message
-    assert "probed" not in os.listdir(seeing.placement.folder)
+    assert not was_probed(seeing)
     assert text_of(await events_of(seeing, chat("Hello", max_tokens=2)))
 
 

@@ -138,6 +138,7 @@ class Loader:
             context_tokens=self._settings.context_tokens,
             folder=str(self._folder),
             prompt_cache_bytes=self._settings.prompt_cache_bytes,
+            kv_type=self._settings.kv_type,
             adapters=tenant.adapters,
             batch_window_s=self._settings.batch_window_s,
             batch_rows=self._settings.batch_rows,

@@ -14,7 +14,7 @@ from typing import Any
 import anyio.to_thread
 import msgspec
 
-from catena.core.errors import EngineError, ResourceError
+from catena.core.errors import EngineError, ResourceError, UnsupportedError
 from catena.core.manifest import StoredModel, Task
 from catena.core.protocols import Placement, SessionFacts
 from catena.core.units import bytes_text
@@ -52,8 +52,9 @@ class Engine:
         """Load `model` with as many slots, up to `placement.slots`, as memory holds at full context each.
 
         A file of role `template` replaces the chat template of the weights, one of role `projector` lets the model read
-        pictures or sounds. Raises ResourceError with both numbers
-        when not even one slot fits, FormatError for an unreadable header, EngineError when the library cannot load.
+        pictures or sounds. Raises ResourceError with both numbers when not even one slot fits, UnsupportedError for a
+        `kv_type` that the model's heads do not allow, FormatError for an unreadable header, EngineError when the
+        library cannot load.
         """
         if placement.device != "cpu":
             raise ResourceError(f"llama_cpp has no device {placement.device!r} here", hint="use device cpu")
@@ -67,7 +68,7 @@ class Engine:
             fixed_bytes = weights_bytes + placement.prompt_cache_bytes + COMPUTE_BYTES
         else:
             fixed_bytes = weights_bytes + COMPUTE_BYTES + 4 * header.num_heads * context_tokens**2
-        slot_bytes = context_tokens * header.cache_token_bytes
+        slot_bytes = context_tokens * _cache_token_bytes(model.name, header, placement, task)
         slots, memory_bytes = _fit(model.name, fixed_bytes, slot_bytes, placement.slots)
         facts = SessionFacts(
             engine=f"llama_cpp {VERSION}",
@@ -128,6 +129,20 @@ def _context(header: Header, placement: Placement, task: Task) -> int:
     return min(trained, -(-wanted // CONTEXT_STEP) * CONTEXT_STEP)
 
 
+def _cache_token_bytes(name: str, header: Header, placement: Placement, task: Task) -> int:
+    """What one token's keys and values take as numbers of the type that was asked for. Raises UnsupportedError."""
+    if task != "generate":
+        return header.cache_token_bytes
+    kind = next(kind for kind in gguf.KINDS.values() if kind.name == placement.kv_type.upper())
+    if any(width % kind.block for width in header.head_widths):
+        raise UnsupportedError(
+            f"run.kv_type {placement.kv_type} takes {kind.block} numbers together, and the heads of {name} have "
+            f"{' and '.join(map(str, sorted(set(header.head_widths))))}",
+            hint="set run.kv_type to f16",
+        )
+    return header.cache_token_bytes // 2 * kind.block_bytes // kind.block
+
+
 def _fit(name: str, fixed_bytes: int, slot_bytes: int, slots: int) -> tuple[int, int]:
     """How many of `slots` fit in the memory that is free, each with a cache for the whole context; and bytes in all."""
     free_bytes = devices.memory().free_bytes
@@ -138,7 +153,7 @@ def _fit(name: str, fixed_bytes: int, slot_bytes: int, slots: int) -> tuple[int,
     raise ResourceError(
         f"{name} needs {bytes_text(fixed_bytes + slot_bytes)} of memory for one request at full context, "
         f"{bytes_text(free_bytes)} is free",
-        hint="set run.context_tokens or run.prompt_cache_bytes lower, or close other programs",
+        hint="set run.context_tokens or run.prompt_cache_bytes lower, run.kv_type to q8_0, or close other programs",
     )
 
 

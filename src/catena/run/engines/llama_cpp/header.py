@@ -11,7 +11,8 @@ from catena.store.formats import gguf
 
 
 class Header(Struct, frozen=True):
-    """Facts of a GGUF file; `cache_token_bytes` is the size of one token's keys and values in 16-bit floats.
+    """Facts of a GGUF file; `cache_token_bytes` is the size of one token's keys and values in 16-bit floats, and
+    `head_widths` how many of these numbers stand together.
 
     `reads` is what a projector lets the model read besides text: `image`, `audio`.
     """
@@ -23,6 +24,7 @@ class Header(Struct, frozen=True):
     num_heads: int = 1
     embedding_width: int = 0
     reads: frozenset[str] = frozenset()
+    head_widths: tuple[int, ...] = ()
 
 
 def read(path: Path) -> Header:
@@ -37,5 +39,6 @@ def read(path: Path) -> Header:
         num_vocabulary=found.num_vocabulary,
         template=found.chat_template,
         embedding_width=found.embedding_width,
+        head_widths=(found.key_length, found.value_length),
         num_heads=max(1, found.number("attention.head_count")),
     )

@@ -14,6 +14,7 @@ from msgspec import Struct
 from catena.core.errors import MissingExtraError
 from catena.core.manifest import Task
 from catena.core.protocols import Placement, SessionFacts
+from catena.store.formats import gguf
 
 # Only looked for: the library is loaded in the processes of sessions.
 if importlib.util.find_spec("xllamacpp") is None:
@@ -22,6 +23,7 @@ VERSION = metadata.version("xllamacpp")
 # A prompt is computed in batches of this many tokens. A request can be dropped, and the other slots get their turn,
 # between two batches; on a CPU larger ones are no faster (docs/decisions/0005-engines.md).
 BATCH_TOKENS = 128
+FLASH_ATTENTION = 1  # llama.h, LLAMA_FLASH_ATTN_TYPE_ENABLED
 POOLING_RANK = 4  # llama.h, LLAMA_POOLING_TYPE_RANK
 # The library gives each slot a multiple of this.
 CONTEXT_STEP = 256
@@ -72,6 +74,12 @@ def settings(
         parameters |= {"embedding": True, "n_batch": facts.context_tokens, "n_ubatch": facts.context_tokens}
     if task == "rerank":
         parameters["pooling_type"] = POOLING_RANK
+    if task == "generate" and place.kv_type != "f16":
+        kind = next(number for number, kind in gguf.KINDS.items() if kind.name == place.kv_type.upper())
+        parameters |= {"cache_type_k": kind, "cache_type_v": kind}
+        if gguf.KINDS[kind].block > 1:
+            # Values in blocks can be read by this way of computing attention only.
+            parameters["flash_attn_type"] = FLASH_ATTENTION
     if files.projector:
         # What it cannot decode, the library would hand to a program `ffprobe` from the path, in case it is a film.
         parameters |= {"mmproj.path": files.projector, "mmproj_use_gpu": False, "video_ffmpeg_bin_dir": os.devnull}
