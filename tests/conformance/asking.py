@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import struct
+from contextlib import aclosing
 from typing import Any
 
 import anyio
 import pytest
 from tests.conformance.conftest import Loaded
 
-from catena.core.errors import CatenaError
+from catena.core.errors import CatenaError, UnsupportedError
 from catena.core.manifest import TensorSpec
 from catena.core.messages import (
     ChatRequest,
@@ -51,6 +52,18 @@ async def events_of(loaded: Loaded, request: GenerateRequest) -> list[Event]:
     """All events of `request`, within BOUND_S."""
     with anyio.fail_after(BOUND_S):
         return [event async for event in loaded.session.generate(request)]
+
+
+async def refuses_tools(loaded: Loaded, request: GenerateRequest) -> bool:
+    """Whether the session refuses the tools of `request`, by that name and before any event, as it may."""
+    try:
+        async with aclosing(loaded.session.generate(request)) as events:
+            with anyio.fail_after(BOUND_S):
+                await anext(events)
+    except UnsupportedError as error:
+        assert error.param == "tools"
+        return True
+    return False
 
 
 async def raised_by(loaded: Loaded, request: GenerateRequest) -> CatenaError:
