@@ -16,7 +16,7 @@ from catena.core.clock import monotonic_s, now_ns
 from catena.core.errors import BusyError, CatenaError, IntegrityError, ResourceError
 from catena.core.ids import is_digest
 from catena.core.units import bytes_text
-from catena.watch.tiles import sync_folder
+from catena.watch.durable import sync
 
 GUARD_S = 60.0
 _POLL_S = 0.05
@@ -39,8 +39,8 @@ class Blobs:
             for folder in (self.root, self._files, self._drafts):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if is_new:
-                sync_folder(self.root)
-                sync_folder(home)
+                sync(self.root)
+                sync(home)
 
     def path(self, digest: str) -> Path:
         """Where the file with this digest is, or would be. Raises IntegrityError for what is no digest."""
@@ -53,13 +53,13 @@ class Blobs:
         """Give a finished draft its name for good, in place of what may be there. Durable when it returns."""
         path = self.path(digest)
         with told(self.root):
-            sync_file(draft)
+            sync(draft)
             is_new_folder = not path.parent.exists()
             path.parent.mkdir(mode=0o700, exist_ok=True)
             draft.replace(path)
-            sync_folder(path.parent)
+            sync(path.parent)
             if is_new_folder:
-                sync_folder(self._files)
+                sync(self._files)
 
     def __iter__(self) -> Iterator[tuple[str, Path]]:
         """Digest and path of every file present; anything else in the folder is not ours and is passed over."""
@@ -140,15 +140,6 @@ def clear(folder: Path) -> None:
     (folder / "lock").unlink(missing_ok=True)
     with suppress(OSError):  # somebody may have come in already
         folder.rmdir()
-
-
-def sync_file(path: Path) -> None:
-    """Make the content of `path` durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def open_regular(path: Path) -> int:

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from catena.core.errors import AuditError, IntegrityError
 from catena.watch import notes, verifier
+from catena.watch.durable import sync
 
 _SIGNING = "ed25519.secret"
 _SALT = "salt.secret"
@@ -93,10 +94,6 @@ def _place(path: Path, data: bytes, *, is_replacing: bool) -> None:
                 path.hardlink_to(draft)
             except FileExistsError:
                 return
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync(path.parent)
     finally:
         draft.unlink(missing_ok=True)

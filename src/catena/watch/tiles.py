@@ -18,7 +18,6 @@ __all__ = [
     "number_path",
     "pack",
     "read",
-    "sync_folder",
     "unpack",
     "write",
     "write_open",
@@ -56,7 +55,7 @@ def read(path: Path) -> bytes:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write `path` whole: readers see the old file or the new one. Durable once `sync_folder` was called."""
+    """Write `path` whole: readers see the old file or the new one. Durable once its folder was synced."""
     os.close(write_open(path, data))
 
 
@@ -76,15 +75,6 @@ def write_open(path: Path, data: bytes) -> int:
         draft.unlink(missing_ok=True)
         raise
     return descriptor
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _short(path: Path) -> str:

@@ -13,6 +13,8 @@ from catena.core.clock import now_ns
 from catena.core.errors import AuditError, CatenaError, ConflictError, IntegrityError
 from catena.core.messages import Closed, Opened
 from catena.watch import journal, layout, merkle, notes, pairing, tiles
+from catena.watch.durable import sync
+from catena.watch.durable import sync_data as _sync
 from catena.watch.journal import Head
 from catena.watch.notes import Signs
 from catena.watch.reader import View
@@ -21,7 +23,6 @@ from catena.watch.tree import Tree
 from catena.watch.verifier import leaf_hash
 
 TURN_OVER_RECORDS = 4096
-_sync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 
 class Writer:
@@ -129,7 +130,7 @@ class Writer:
             self._place(paths[-1], data)
         self._sync_folders(paths)
         tiles.write(path, self.view.note.encode())
-        tiles.sync_folder(self._folder)
+        sync(self._folder)
         for stale in set(layout.partial_paths(old)) - set(paths):
             (self._folder / stale).unlink(missing_ok=True)
 
@@ -168,7 +169,7 @@ class Writer:
             base, entries = self.view.base, self.view.entries
             self._start_journal(Head(base, self._seal, self._open_at(base, entries)), entries)
         if not self._is_named:
-            tiles.sync_folder(self._folder)
+            sync(self._folder)
             self._is_named = True
         try:
             _write_at(self._file, frame, self._end)
@@ -196,7 +197,7 @@ class Writer:
         # From here on the new file is the journal, whether or not its name is durable yet.
         self._file, self._end, self._is_suspect, self._is_named = descriptor, len(data), False, False
         self._seal, self.view = head.seal, self.view._replace(base=head.base, entries=list(entries))
-        tiles.sync_folder(self._folder)
+        sync(self._folder)
         self._is_named = True
 
     def _open_at(self, base: int, entries: Iterable[bytes]) -> dict[str, int]:
@@ -290,7 +291,7 @@ class Writer:
         """Make the names of `paths` durable, and of the folders that lead to them."""
         folders = {parent for path in paths for parent in (self._folder / path).relative_to(self._folder).parents}
         for folder in sorted(folders, key=lambda each: -len(each.parts)):
-            tiles.sync_folder(self._folder / folder)
+            sync(self._folder / folder)
 
 
 def unwritable(error: OSError) -> AuditError:

@@ -20,6 +20,7 @@ from catena.core.clock import now_ns
 from catena.core.errors import IntegrityError, NotFoundError, ResourceError, TooLargeError
 from catena.core.ids import new_id
 from catena.core.units import bytes_text
+from catena.watch.durable import sync
 
 MIGRATION = (
     "files",
@@ -104,7 +105,7 @@ class Files:
     def adopt(self, draft: Path, owner: str, filename: str, purpose: str, keep_s: int | None) -> StoredFile:
         """Take a whole draft in; durable when this returns. Raises TooLargeError, ResourceError."""
         with _told():
-            _synchronise(draft)
+            sync(draft)
             size_bytes = draft.stat().st_size
         with self._adopting:  # so that two at once cannot pass the bounds together
             self.check_room(owner, size_bytes)
@@ -125,9 +126,9 @@ class Files:
         """Put the content of `file` in its place, durably. Raises ResourceError."""
         self.make_folder()
         with _told():
-            _synchronise(draft)
+            sync(draft)
             draft.replace(self._folder / file.id)
-            _synchronise(self._folder)
+            sync(self._folder)
 
     def list_(self, file: StoredFile) -> None:
         """Let its owner see the file; again does nothing."""
@@ -220,11 +221,3 @@ def _told() -> Generator[None]:
         raise ResourceError(
             f"the file cannot be stored: {error.strerror}", hint="free space on the disk that holds CATENA_HOME"
         ) from error
-
-
-def _synchronise(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from catena.core.errors import ResourceError
 from catena.reach.batches.batch import Counts, Spent
+from catena.watch.durable import sync, sync_data
 
 OUTPUT, ERRORS = "output.jsonl", "errors.jsonl"
 
@@ -93,7 +94,7 @@ class Journal:
         self._files: dict[str, int] = {}
         for name in (OUTPUT, ERRORS):
             self._recover(folder / name)
-        _synchronise(folder)
+        sync(folder)
 
     def __enter__(self) -> Journal:
         return self
@@ -137,7 +138,7 @@ class Journal:
             while left:
                 left = left[os.write(descriptor, left) :]
             if is_durable:
-                os.fdatasync(descriptor)
+                sync_data(descriptor)
         except OSError as error:
             os.ftruncate(descriptor, end)
             raise ResourceError(
@@ -175,11 +176,3 @@ def _num_lines(path: Path) -> int:
             return sum(1 for text in file if text.endswith(b"\n"))
     except FileNotFoundError:
         return 0
-
-
-def _synchronise(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,6 +11,8 @@ import mmap
 import os
 from pathlib import Path
 
+from catena.watch.durable import sync_data
+
 PIECE_BYTES = 4 << 20
 _MAGIC = b"catena/pieces/1\n"
 _HEAD_BYTES = len(_MAGIC) + 32 + 32
@@ -68,7 +70,7 @@ class Journal:
     def sync(self, descriptor: int) -> None:
         """Make durable what was written to the draft so far, and note that it is."""
         snapshot = bytes(self._landed)
-        os.fdatasync(descriptor)
+        sync_data(descriptor)
         self._synced[:] = memoryview(snapshot).cast("I")
         self._map.flush()
 

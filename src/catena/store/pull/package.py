@@ -15,10 +15,11 @@ from catena.core.errors import ExpiredError, IntegrityError, NetworkError, TooLa
 from catena.core.settings import StoreSettings
 from catena.core.units import duration_text
 from catena.store import seals
-from catena.store.blobs import open_regular, sync_file
+from catena.store.blobs import open_regular
 from catena.store.offers import InnerFile, Offer
 from catena.store.pull.staging import Staged, stage
 from catena.store.rows import Progress, Report
+from catena.watch.durable import sync
 
 PIECE_BYTES = 1 << 20
 MAX_SAID_CHARS = 400
@@ -85,7 +86,7 @@ def keep(incoming: Path, kept: Path, program: str, requirement: str) -> Path:
     found = sorted(incoming.glob(f"*{kept.suffix}"))
     if len(found) != 1:
         raise NetworkError(f"{program} said it downloaded {requirement}, but left {len(found)} files")
-    sync_file(found[0])
+    sync(found[0])
     found[0].replace(kept)
     shutil.rmtree(incoming, ignore_errors=True)
     return kept
