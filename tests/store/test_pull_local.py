@@ -342,7 +342,7 @@ def test_no_step_of_a_pull_leaves_anything_when_the_disk_refuses_it(
         if call == "write":
             patch.setattr(os, "pwrite", refuse)
         elif call == "sync":
-            patch.setattr("catena.store.blobs.sync_file", refuse)
+            patch.setattr("catena.store.blobs.sync", refuse)
         else:
             patch.setattr(Path, "replace", refuse)
         with pytest.raises(ResourceError):
