@@ -84,7 +84,9 @@ class Chain(NamedTuple):
     def _runner(self, access: Access, settings: ReachSettings) -> Runner:
         """Files that callers leave here, and the batches that read them."""
         database = self.store.database
-        files = Files(database, self.home / "files", max_files=settings.max_uploads, max_bytes=settings.max_uploads_bytes)
+        files = Files(
+            database, self.home / "files", max_files=settings.max_uploads, max_bytes=settings.max_uploads_bytes
+        )
         return Runner(Batches(database, self.home / "batches"), files, access, settings)
 
 
@@ -123,7 +125,10 @@ async def open_chain(*, flags: Mapping[str, Any] | None = None, with_echo: bool 
             names = registry.names("engines")
             engines = registry.Made("engines", ["echo", *names] if with_echo else names, settings.run)
             guests = _guests() if with_echo else {}
-            async with open_cloud(settings.reach) as cloud, Scheduler(engines, settings.run, home) as scheduler:
+            async with (
+                open_cloud(settings.reach) as cloud,
+                Scheduler(engines, settings.run, home, find=store.resolve) as scheduler,
+            ):
                 default = settings.reach.default_model
                 router = Router(store, scheduler, log, signer, guests, default_model=default, cloud=cloud)
                 yield Chain(home, settings, signer, store, log, scheduler, router, guests, archive, cloud)

@@ -35,9 +35,9 @@ class Placement(Struct, frozen=True):
     """Where and how large a session is to be. `threads` never exceeds the cores owned; `context_tokens` 0: the model's.
 
     `folder` is a private (0700) folder for sockets and caches; `prompt_cache_bytes` bounds what is kept of prompts
-    whose slot was given to another request, and `kv_type` names the numbers in which a context is kept. A session that
-    predicts may keep a request waiting for `batch_window_s` to compute it together with others, up to `batch_rows` rows
-    at a time.
+    whose slot was given to another request, and `kv_type` names the numbers in which a context is kept. `draft` is
+    a model that guesses ahead, with `drafts_from_prompt` the words so far do. A session that predicts may keep a
+    request waiting for `batch_window_s` to compute it together with others, up to `batch_rows` rows at a time.
     """
 
     device: str = "cpu"
@@ -47,6 +47,8 @@ class Placement(Struct, frozen=True):
     folder: str = ""
     prompt_cache_bytes: int = 256 << 20
     kv_type: str = "f16"
+    draft: StoredModel | None = None
+    drafts_from_prompt: bool = False
     adapters: tuple[StoredModel, ...] = ()
     batch_window_s: float = 0.001
     batch_rows: int = 64

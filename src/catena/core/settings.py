@@ -44,6 +44,9 @@ class RunSettings(Struct, frozen=True, forbid_unknown_fields=True):
     `idle_unload_s` without a request. `queue_limit` requests may wait for one. llama.cpp keeps the states of prompts
     for their next turn, up to `prompt_cache_bytes`, and the keys and values of a context as numbers of `kv_type`.
 
+    `drafts` names for a model a smaller one with the same vocabulary, whose guesses it checks several at a time, or
+    `prompt`: guesses are then what followed the same words before. Its answers do not change, only their speed.
+
     `batch_window_s` is the longest that a prediction waits for others to be computed with it, `batch_rows` how many
     rows that may be (1: every request by itself). `vllm` and `sglang` are tables of their own, see below.
     """
@@ -57,6 +60,7 @@ class RunSettings(Struct, frozen=True, forbid_unknown_fields=True):
     load_timeout_s: Seconds = 300.0
     prompt_cache_bytes: Whole = 256 << 20
     kv_type: CacheType = "f16"
+    drafts: dict[str, str] = {}
     batch_window_s: Annotated[float, Meta(ge=0, le=1)] = 0.001
     batch_rows: Annotated[int, Meta(ge=1, le=4096)] = 64
     vllm: ServedSettings = ServedSettings()

@@ -72,12 +72,17 @@ class Usage(Struct, frozen=True, tag="usage"):
 
 
 class Timings(Struct, frozen=True, tag="timings"):
-    """Where the time went, in seconds; `queued_s` and `loading_s` are filled in by the scheduler."""
+    """Where the time went, in seconds; `queued_s` and `loading_s` are filled in by the scheduler.
+
+    Of the `drafted` tokens that were guessed ahead, `accepted` ones were those that the model would have chosen.
+    """
 
     queued_s: float = 0.0
     loading_s: float = 0.0
     prefill_s: float = 0.0
     decode_s: float = 0.0
+    drafted: int = 0
+    accepted: int = 0
 
 
 class Progress(Struct, frozen=True, tag="progress"):

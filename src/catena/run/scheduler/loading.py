@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +15,11 @@ import anyio.to_thread
 from catena.core.clock import monotonic_s
 from catena.core.errors import (
     CatenaError,
+    ConfigError,
     EngineError,
     ExpiredError,
     MissingExtraError,
+    NotFoundError,
     ResourceError,
     UnsupportedError,
 )
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+# In `run.drafts` instead of the name of a model.
+FROM_PROMPT = "prompt"
+
 log = logging.getLogger("catena.run.scheduler")
 
 
@@ -49,7 +54,9 @@ class Loader:
         memory: Occupancy,
         admission: Admission,
         group: TaskGroup,
+        find: Callable[[str], StoredModel] | None,
     ) -> None:
+        self._find = find
         self._engines = engines
         self._settings = settings
         self._folder = folder
@@ -132,6 +139,7 @@ class Loader:
         return True
 
     async def _load(self, tenant: Tenant, engine: Engine) -> None:
+        drafter = self._settings.drafts.get(tenant.model.name)
         placement = Placement(
             threads=self._threads,
             slots=self._settings.slots,
@@ -139,6 +147,8 @@ class Loader:
             folder=str(self._folder),
             prompt_cache_bytes=self._settings.prompt_cache_bytes,
             kv_type=self._settings.kv_type,
+            draft=await self._draft(tenant.model, drafter),
+            drafts_from_prompt=drafter == FROM_PROMPT,
             adapters=tenant.adapters,
             batch_window_s=self._settings.batch_window_s,
             batch_rows=self._settings.batch_rows,
@@ -158,6 +168,15 @@ class Loader:
         status.LOAD_TIME.labels(tenant.model.name).observe(tenant.loaded_s - tenant.load_began_s)
         status.OPEN.add(1)
         status.MEMORY.add(tenant.memory_bytes)
+
+    async def _draft(self, model: StoredModel, name: str | None) -> StoredModel | None:
+        """The stored model that drafts for `model`. Raises ConfigError if there is none of this name."""
+        if name is None or name == FROM_PROMPT or self._find is None:
+            return None
+        try:
+            return await anyio.to_thread.run_sync(self._find, name)
+        except NotFoundError as error:
+            raise ConfigError(f"run.drafts of {model.name}: {error.message}", hint=error.hint) from error
 
     async def _expire(self, tenant: Tenant, timer: anyio.CancelScope, work: anyio.CancelScope) -> None:
         """Tell whoever waits when a load takes too long, also when the engine does not let go of it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
@@ -40,10 +40,19 @@ class Lease(Struct, frozen=True):
 
 
 class Scheduler:
-    """Enter it once; it belongs to that event loop. `home` gets a private folder `run` for the sockets of engines."""
+    """Enter it once; it belongs to that event loop. `home` gets a private folder `run` for the sockets of engines.
+
+    `find` gives a stored model by its name, for those that `run.drafts` names.
+    """
 
     def __init__(
-        self, engines: Mapping[str, Engine], settings: RunSettings, home: Path, *, headroom: Headroom | None = None
+        self,
+        engines: Mapping[str, Engine],
+        settings: RunSettings,
+        home: Path,
+        *,
+        headroom: Headroom | None = None,
+        find: Callable[[str], StoredModel] | None = None,
     ) -> None:
         self._settings = settings
         self._folder = home / "run"
@@ -54,7 +63,7 @@ class Scheduler:
         self._admission = Admission(
             self._memory.tenants, settings.queue_limit, self._bring, self._renew, self._memory.stir, self._look
         )
-        self._loader = Loader(engines, settings, self._folder, self._memory, self._admission, self._group)
+        self._loader = Loader(engines, settings, self._folder, self._memory, self._admission, self._group, find)
 
     async def __aenter__(self) -> Scheduler:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ ggml/src/ggml-common.h of llama.cpp; their numbers and those of `general.file_ty
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 import struct
@@ -38,6 +39,7 @@ KEPT_NUMBERS, KEPT_TEXTS = 4096, 256
 KEPT_BYTES = 16 << 20
 # What a number, or the shortest text, costs in Python.
 NUMBER_BYTES = 32
+HASH_BYTES = 1 << 20
 # Texts in arrays are stepped over one by one; a vocabulary has some 250,000.
 MAX_TEXTS = 2_000_000
 
@@ -103,9 +105,14 @@ FILE_TYPES = dict(
 
 
 class Long(Struct, frozen=True):
-    """Stands for an array, or a text, that is too long to keep: how many elements, or bytes, it has."""
+    """Stands for an array, or a text, that is too long to keep: how many elements, or bytes, it has.
+
+    Of an array of texts also where in the file it is, from its first length on.
+    """
 
     length: int
+    start: int = 0
+    end: int = 0
 
 
 class Tensor(Struct, frozen=True):
@@ -271,6 +278,20 @@ def describe(paths: Mapping[str, Path]) -> Facts:
     )
 
 
+def vocabulary(path: Path) -> tuple[str, str]:
+    """How a model splits text, and a digest of its tokens in order; equal for models that read the same ids alike."""
+    with opened(path) as window:
+        header = _Reading(window).header()
+        tokens = header.metadata.get("tokenizer.ggml.tokens")
+        if isinstance(tokens, Long):
+            digest = hashlib.sha256()
+            for start in range(tokens.start, tokens.end, HASH_BYTES):
+                digest.update(window.read(start, min(HASH_BYTES, tokens.end - start)))
+        else:
+            digest = hashlib.sha256(repr(tokens).encode())
+    return header.text("tokenizer.ggml.model"), digest.hexdigest()
+
+
 def is_projector(name: str) -> bool:
     """Whether a GGUF file is called like the part that turns pictures or sounds into what a language model reads."""
     return "mmproj" in name.lower() and name.lower().endswith(".gguf")
@@ -420,6 +441,7 @@ class _Reading:
     def _skip_texts(self, length: int) -> Long:
         """Step over `length` texts; this is most of the work of reading a header, so the loop is flat."""
         measure = struct.Struct("<Q").unpack_from
+        start = self._offset
         piece, position = self._window.piece(self._offset, 8 if length else 0)
         base = self._offset - position
         for _ in range(length):
@@ -431,7 +453,7 @@ class _Reading:
             position += 8 + measure(piece, position)[0]
         self._offset = base + position
         self._check_bounds()
-        return Long(length)
+        return Long(length, start, self._offset)
 
     def _kept_text(self, length: int) -> str | Long:
         if length > KEPT_TEXT_BYTES:

@@ -29,6 +29,7 @@ from catena.store.formats import gguf
 COMPUTE_BYTES = 64 << 20
 # A picture of the greatest size, decoded and once more in its message, and what its encoder computes with.
 PICTURE_BYTES = 256 << 20
+_DRAFT_HINT = "take it out of run.drafts"
 TASKS = ("generate", "embed", "rerank")
 # A model that only reads computes a text at once, in memory that grows with the square of its length: so many tokens,
 # unless `run.context_tokens` says otherwise.
@@ -69,6 +70,11 @@ class Engine:
         else:
             fixed_bytes = weights_bytes + COMPUTE_BYTES + 4 * header.num_heads * context_tokens**2
         slot_bytes = context_tokens * _cache_token_bytes(model.name, header, placement, task)
+        draft = placement.draft if task == "generate" else None
+        if draft is not None:
+            drafting = await anyio.to_thread.run_sync(_drafting, model, draft, header)
+            fixed_bytes += COMPUTE_BYTES + sum(file.size_bytes for file in draft.manifest.files)
+            slot_bytes += context_tokens * drafting.cache_token_bytes
         slots, memory_bytes = _fit(model.name, fixed_bytes, slot_bytes, placement.slots)
         facts = SessionFacts(
             engine=f"llama_cpp {VERSION}",
@@ -82,6 +88,7 @@ class Engine:
             tuple(str(adapter.path("weights")) for adapter in placement.adapters),
             header.template if _has(model, "template") else "",
             str(model.path("projector")) if header.reads else "",
+            str(draft.path("weights")) if draft is not None else "",
         )
         with _private_folder(placement.folder) as folder:
             process = await _hosted(model.name, settings(model.name, task, files, facts, placement, folder))
@@ -127,6 +134,20 @@ def _context(header: Header, placement: Placement, task: Task) -> int:
     trained = header.context_tokens or placement.context_tokens or 4096
     wanted = placement.context_tokens or (trained if task == "generate" else min(trained, READING_TOKENS))
     return min(trained, -(-wanted // CONTEXT_STEP) * CONTEXT_STEP)
+
+
+def _drafting(model: StoredModel, draft: StoredModel, header: Header) -> Header:
+    """The header of a draft. Raises UnsupportedError if it cannot guess for `model`."""
+    if (draft.manifest.format, draft.manifest.task) != ("gguf", "generate"):
+        raise UnsupportedError(f"{draft.name} cannot draft: it is no GGUF model that generates", hint=_DRAFT_HINT)
+    if header.reads:
+        raise UnsupportedError(f"{model.name} reads more than text, for which nothing can draft", hint=_DRAFT_HINT)
+    if gguf.vocabulary(model.path("weights")) != gguf.vocabulary(draft.path("weights")):
+        raise UnsupportedError(
+            f"{draft.name} cannot draft for {model.name}: their vocabularies differ",
+            hint=f"choose a smaller model of the same family, or {_DRAFT_HINT}",
+        )
+    return read(draft.path("weights"))
 
 
 def _cache_token_bytes(name: str, header: Header, placement: Placement, task: Task) -> int:

@@ -25,17 +25,23 @@ VERSION = metadata.version("xllamacpp")
 BATCH_TOKENS = 128
 FLASH_ATTENTION = 1  # llama.h, LLAMA_FLASH_ATTN_TYPE_ENABLED
 POOLING_RANK = 4  # llama.h, LLAMA_POOLING_TYPE_RANK
+# common.h, common_speculative_type.
+DRAFT_SIMPLE, NGRAM_MAP = 1, 7
+# So many tokens must stand in the text before, for so many that followed them to be guessed.
+SAME_TOKENS, GUESSED_TOKENS = 4, 8
 # The library gives each slot a multiple of this.
 CONTEXT_STEP = 256
 
 
 class Files(Struct, frozen=True):
-    """What the library reads: paths of weights, adapters and projector, and a chat template if not the weights' own."""
+    """What the library reads: paths of weights, adapters, projector and draft model, and a chat template if not the
+    one in the weights."""
 
     weights: str
     adapters: tuple[str, ...] = ()
     template: str = ""
     projector: str = ""
+    draft: str = ""
 
 
 def settings(
@@ -83,6 +89,20 @@ def settings(
     if files.projector:
         # What it cannot decode, the library would hand to a program `ffprobe` from the path, in case it is a film.
         parameters |= {"mmproj.path": files.projector, "mmproj_use_gpu": False, "video_ffmpeg_bin_dir": os.devnull}
+    if files.draft:
+        parameters |= {
+            "speculative.types": [DRAFT_SIMPLE],
+            "speculative.draft.mparams.path": files.draft,
+            "speculative.draft.n_gpu_layers": 0,
+            "speculative.draft.cpuparams.n_threads": place.threads,
+            "speculative.draft.cpuparams_batch.n_threads": place.threads,
+        }
+    elif place.drafts_from_prompt:
+        parameters |= {
+            "speculative.types": [NGRAM_MAP],
+            "speculative.ngram_map_k.size_n": SAME_TOKENS,
+            "speculative.ngram_map_k.size_m": GUESSED_TOKENS,
+        }
     if files.template:
         parameters["chat_template"] = files.template
     return {"alias": name, "adapters": files.adapters, "parameters": parameters}

@@ -17,8 +17,11 @@ from catena.run.engines.llama_cpp.choices import Choices
 from catena.run.engines.llama_cpp.header import Header
 from catena.run.engines.llama_cpp.hosted import Hosted
 from catena.run.engines.llama_cpp.process import Process
+from catena.watch import metrics
 
 MAX_TRIED_GRAMMARS = 256
+DRAFTED = metrics.counter("catena_run_drafted_tokens_total", "Tokens guessed ahead.").labels()
+ACCEPTED = metrics.counter("catena_run_accepted_tokens_total", "Tokens guessed ahead as the model chose them.").labels()
 
 
 class Session(Hosted):
@@ -69,6 +72,8 @@ class Session(Hosted):
         finally:
             call.stop()
         choices.check_finished()
+        DRAFTED.add(timings.drafted)
+        ACCEPTED.add(timings.accepted)
         yield msgspec.structs.replace(usage, reasoning_tokens=choices.num_reasoning)
         yield timings
 
@@ -174,4 +179,6 @@ def _longest(timings: Timings, durations: wire.Durations) -> Timings:
     return Timings(
         prefill_s=max(timings.prefill_s, durations.prompt_ms / 1000),
         decode_s=max(timings.decode_s, durations.predicted_ms / 1000),
+        drafted=timings.drafted + durations.draft_n,
+        accepted=timings.accepted + durations.draft_n_accepted,
     )

@@ -71,10 +71,12 @@ class Counts(Struct, frozen=True):
 
 
 class Durations(Struct, frozen=True):
-    """Milliseconds of one choice."""
+    """Milliseconds of one choice, and how many tokens were guessed ahead and rightly so."""
 
     prompt_ms: float = 0.0
     predicted_ms: float = 0.0
+    draft_n: int = 0
+    draft_n_accepted: int = 0
 
 
 class PromptProgress(Struct, frozen=True):
