@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import anyio
 import msgspec
 from tests.run.served import standin
 
@@ -44,8 +46,38 @@ class Place(NamedTuple):
     def starts(self) -> list[dict[str, Any]]:
         return [one for one in self.record() if "argv" in one]
 
+    async def gone(self, within_s: float = 5.0) -> None:
+        """Wait until every process of its stand-ins has ended."""
+        family = [pid for start in self.starts() for pid in start["family"]]
+        assert family
+        await until(lambda: not any(is_alive(pid) for pid in family), within_s)
+
     def settings(self, **changes: Any) -> ServedSettings:
         return msgspec.structs.replace(ServedSettings(python=str(self.python), arguments=TOOLS[self.name]), **changes)
+
+
+async def until(holds: Callable[[], Any], within_s: float) -> None:
+    """Wait until `holds()`, looked at every 20 ms."""
+    for _ in range(round(within_s / 0.02)):
+        if holds():
+            return
+        await anyio.sleep(0.02)
+    assert holds(), f"not within {within_s} s"
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def command_line(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def install(folder: Path, name: str, **wishes: Any) -> Place:

@@ -24,6 +24,10 @@ MAX_BODY_BYTES = 256 << 20
 _READ_BYTES = 64 << 10
 
 
+class Broken(NetworkError):
+    """Nobody is at the other end, or no longer: the server may have ended."""
+
+
 class Address(NamedTuple):
     """Where a server listens: a socket in a folder of its owner only, or else a port of the loopback interface."""
 
@@ -73,7 +77,7 @@ class Answer:
         except OSError:
             data = b""
         if not data:
-            raise NetworkError("the server broke the connection off")
+            raise Broken("the server broke the connection off")
         if not self._has_head:
             self._num_head += len(data)
         try:
@@ -126,7 +130,7 @@ async def exchange(
             async with asyncio.timeout(silence_s):
                 await writer.drain()
         except (OSError, TimeoutError):
-            raise NetworkError("the server does not read what it is asked") from None
+            raise Broken("the server does not read what it is asked") from None
         await answer.head()
         yield answer
     finally:
@@ -140,4 +144,4 @@ async def _connected(address: Address) -> tuple[asyncio.StreamReader, asyncio.St
                 return await asyncio.open_unix_connection(address.socket)
             return await asyncio.open_connection(LOOPBACK, address.port)
     except (OSError, TimeoutError):
-        raise NetworkError("the server does not answer") from None
+        raise Broken("the server does not answer") from None

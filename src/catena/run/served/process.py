@@ -28,15 +28,13 @@ log = logging.getLogger("catena.run.served")
 class Process(asyncio.Protocol):
     """One server and its guard. Made, used and ended on one event loop."""
 
-    def __init__(
-        self, command: Sequence[str], environ: Mapping[str, str], output: Output, *, grace_s: float = GRACE_S
-    ) -> None:
+    def __init__(self, command: Sequence[str], environ: Mapping[str, str], output: Output) -> None:
         self._output = output
-        self._grace_s = grace_s
+        self._grace_s = GRACE_S
         self._ended = asyncio.Event()
         self._status: int | None = None
         self._transport: asyncio.ReadTransport | None = None
-        self._popen = _start([sys.executable, "-I", "-S", guard.__file__, str(grace_s), *command], environ)
+        self._popen = _start([sys.executable, "-I", "-S", guard.__file__, str(GRACE_S), *command], environ)
 
     async def watch(self) -> None:
         """Begin to read what the server prints; its end is the end of it and of everything that it started."""

@@ -20,7 +20,6 @@ from catena.core.errors import (
     ContextError,
     EngineError,
     InputError,
-    NetworkError,
     UnsupportedError,
 )
 from catena.core.messages import (
@@ -41,7 +40,7 @@ from catena.run.dialects.openai import OpenAI
 from catena.run.dialects.shapes import JSON
 from catena.run.served.asking import Abilities, check
 from catena.run.served.backoff import STEADY_S
-from catena.run.served.connection import Address, exchange
+from catena.run.served.connection import Address, Broken, exchange
 from catena.run.served.process import Process
 
 # What the server calls the one model that it has.
@@ -121,7 +120,7 @@ class Served:
                 # The server's own words are left out: they may quote the request.
                 hint = "check the order of roles, the tools and the output format"
                 return InputError(f"{title} refused the request", hint=hint, param=error.param)
-            case NetworkError() if await self.running.process.wait(NOTICE_S):
+            case Broken() if await self.running.process.wait(NOTICE_S):
                 return self.gone()
             case _:
                 return EngineError(f"{title} failed: {error.message}", hint=f"see {self.running.log_path}")

@@ -195,7 +195,7 @@ class Starter:
         private = Path(tempfile.mkdtemp(prefix=f"{self._kind.server.name}-", dir=_base(placement.folder)))
         process: Process | None = None
         try:
-            address = Address(str(private / "socket")) if self._kind.has_socket else Address(port=_free_port())
+            address = Address(str(private / "socket")) if self._kind.has_socket else Address(port=free_port())
             launch = Launch(
                 model.path("config").parent,
                 model.manifest.task,
@@ -314,7 +314,7 @@ def _base(folder: str) -> str | None:
     return folder if folder and len(os.fsencode(folder)) + 32 < MAX_SOCKET_PATH else None
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server((LOOPBACK, 0)) as server:
         return server.getsockname()[1]
 
