@@ -6,22 +6,19 @@ A decision is `local`, `refuse`, or `remote` where configuration names a provide
 
 from __future__ import annotations
 
-import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-import anyio
 import msgspec
 from msgspec import Struct
 
-from catena.core.errors import CatenaError, IntegrityError, NotFoundError, RefusedError, UnsupportedError
+from catena.core.errors import IntegrityError, NotFoundError, RefusedError
 from catena.core.manifest import StoredModel
 from catena.core.messages import (
     Classified,
     ClassifyRequest,
     Decision,
-    Delta,
     DetokeniseRequest,
     Embedded,
     EmbedRequest,
@@ -31,20 +28,16 @@ from catena.core.messages import (
     Prediction,
     PredictRequest,
     Progress,
-    Reply,
     Reranked,
     RerankRequest,
     Segment,
     Timings,
     TokeniseRequest,
     Tokens,
-    ToolCallDelta,
     TranscribeRequest,
-    Usage,
     canonical_bytes,
 )
 from catena.core.messages.predict import tensor_bytes
-from catena.core.messages.reply import Collector
 from catena.core.messages.transcribe import question_bytes
 from catena.core.protocols import (
     Classifier,
@@ -60,16 +53,33 @@ from catena.reach.cloud.passage import Passage, RemoteModel
 from catena.reach.presets import Preset
 from catena.reach.signatures import fitted
 from catena.reach.ticket import Appends, Caller, Salts, Ticket
+from catena.reach.work import Work, answer_bytes
+
+__all__ = [
+    "DEFAULT",
+    "Answer",
+    "Caller",
+    "ClassifiedAnswer",
+    "CountedPrompt",
+    "EmbeddedAnswer",
+    "PredictedAnswer",
+    "RerankedAnswer",
+    "Router",
+    "TokensAnswer",
+    "Transcript",
+    "answer_bytes",
+]
 
 if TYPE_CHECKING:
     from catena.reach.cloud.provider import Asked, Errand
-    from catena.run.scheduler import Lease, Scheduler
+    from catena.run.scheduler import Scheduler
 
 # The name that stands for `reach.default_model`.
 DEFAULT = "default"
 
-STOPPING_TIME_S = 10.0
 AdmittedRequest = GenerateRequest | EmbedRequest | RerankRequest | ClassifyRequest | TokeniseRequest | DetokeniseRequest
+# What remote models can be asked for.
+ERRANDS = frozenset({"generate", "count", "embed", "predict"})
 
 
 class Models(Protocol):
@@ -207,7 +217,8 @@ class Router:
             return model
         model = self.resolve(name)
         adapters = self._adapters(model, Preset.of(model.manifest).adapters)
-        async with self._lease(model, caller, adapters=adapters):
+        background = caller.is_background
+        async with self.scheduler.lease(model, caller.key, adapters=adapters, is_background=background):
             return model
 
     @asynccontextmanager
@@ -217,139 +228,80 @@ class Router:
         Leaving early, or by an exception, stops the work and closes the record as cancelled or failed.
         Errors raised after the record was opened carry its id in `error.receipt`.
         """
-        ticket, model = await self._admit(request, request.model, caller, "generate")
+        work = await self._admit(request, caller, "generate")
+        stream = self._stream(work, request)
         try:
-            errand = self._errand(ticket, model, request)
-        except BaseException as error:
-            await _close_after(ticket, error, None)
-            raise
-        stream = self._stream(request, model, caller, ticket, errand)
-        try:
-            yield Answer(ticket.receipt, ticket.opened.decision, model, stream, errand.lost if errand else ())
+            yield Answer(*work.told, stream, work.lost)
         finally:
-            with anyio.move_on_after(STOPPING_TIME_S, shield=True):
-                await stream.aclose()
-            await ticket.close("cancelled")
+            await work.stop(stream)
 
     async def count(self, request: GenerateRequest, caller: Caller) -> CountedPrompt:
         """Decide, record, count the prompt, close. Errors raised after the record was opened carry its id.
 
         No token is spent, so the record has no usage; the answer whose digest it holds is the count.
         """
-        ticket, model = await self._admit(request, request.model, caller, "count")
-        try:
-            errand = self._errand(ticket, model, request, "count")
-            request = Preset.of(model.manifest).applied(request)
-            adapters = self._adapters(model, request.adapters)
-            async with self._lease(model, caller, adapters=adapters, errand=errand) as lease:
-                _note_lease(ticket, lease)
-                if not isinstance(lease.session, Counter):
-                    raise UnsupportedError(f"the engine of {model.name} does not count tokens of text", param="model")
-                ticket.timings = _with_lease(Timings(), lease)
-                num_tokens = await lease.session.count(request)
-        except BaseException as error:
-            await _close_after(ticket, error, None)
-            raise
-        await ticket.close("complete", answer=canonical_bytes(num_tokens))
-        lost = errand.lost if errand else ()
-        return CountedPrompt(ticket.receipt, ticket.opened.decision, model, num_tokens, lost)
+        async with await self._admit(request, caller, "count") as work:
+            request = Preset.of(work.model.manifest).applied(request)
+            session: Counter = await work.lease(Counter, self._adapters(work.model, request.adapters))
+            work.spent(Timings())
+            num_tokens = await session.count(request)
+        await work.complete(canonical_bytes(num_tokens))
+        return CountedPrompt(*work.told, num_tokens, work.lost)
 
     async def embed(self, request: EmbedRequest, caller: Caller) -> EmbeddedAnswer:
         """Decide, record, embed, close. Errors raised after the record was opened carry its id."""
-        ticket, model = await self._admit(request, request.model, caller, "embed")
-        try:
-            errand = self._errand(ticket, model, request)
-            async with self._lease(model, caller, errand=errand) as lease:
-                _note_lease(ticket, lease)
-                if not isinstance(lease.session, Embedder):
-                    raise UnsupportedError(
-                        f"{model.name} does not embed", hint="choose a model with task embed", param="model"
-                    )
-                embedded = await lease.session.embed(request)
-                ticket.usage = embedded.usage
-                ticket.timings = _with_lease(embedded.timings, lease)
-        except BaseException as error:
-            await _close_after(ticket, error, None)
-            raise
-        await ticket.close("complete", answer=b"".join(embedded.vectors))
-        return EmbeddedAnswer(ticket.receipt, ticket.opened.decision, model, embedded)
+        async with await self._admit(request, caller, "embed") as work:
+            session: Embedder = await work.lease(Embedder)
+            embedded = await session.embed(request)
+            work.spent(embedded.timings, embedded.usage)
+        await work.complete(b"".join(embedded.vectors))
+        return EmbeddedAnswer(*work.told, embedded)
 
     async def rerank(self, request: RerankRequest, caller: Caller) -> RerankedAnswer:
         """Decide, record, rerank, close. Errors raised after the record was opened carry its id.
 
         The answer whose digest it holds are the scores.
         """
-        ticket, model = await self._admit(request, request.model, caller, "rerank")
-        try:
-            async with self._lease(model, caller) as lease:
-                _note_lease(ticket, lease)
-                if not isinstance(lease.session, Reranker):
-                    raise UnsupportedError(
-                        f"{model.name} does not rerank", hint="choose a model with task rerank", param="model"
-                    )
-                reranked = await lease.session.rerank(request)
-                ticket.usage = reranked.usage
-                ticket.timings = _with_lease(reranked.timings, lease)
-        except BaseException as error:
-            await _close_after(ticket, error, None)
-            raise
-        await ticket.close("complete", answer=canonical_bytes(reranked.scores))
-        return RerankedAnswer(ticket.receipt, ticket.opened.decision, model, reranked)
+        async with await self._admit(request, caller, "rerank") as work:
+            session: Reranker = await work.lease(Reranker)
+            reranked = await session.rerank(request)
+            work.spent(reranked.timings, reranked.usage)
+        await work.complete(canonical_bytes(reranked.scores))
+        return RerankedAnswer(*work.told, reranked)
 
     async def tokenise(self, request: TokeniseRequest | DetokeniseRequest, caller: Caller) -> TokensAnswer:
         """As `count`; the answer whose digest is recorded are the ids, or the text."""
-        is_text = isinstance(request, TokeniseRequest)
-        ticket, model = await self._admit(request, request.model, caller, "tokenise" if is_text else "detokenise")
-        try:
-            async with self._lease(model, caller) as lease:
-                _note_lease(ticket, lease)
-                session = lease.session
-                if not isinstance(session, Tokeniser):
-                    raise UnsupportedError(f"the engine of {model.name} does not show its tokens", param="model")
-                ticket.timings = _with_lease(Timings(), lease)
-                if isinstance(request, TokeniseRequest):
-                    found = await session.tokenise(_preset(request, model))
-                else:
-                    found = await session.detokenise(request)
-                context_tokens = session.facts.context_tokens
-        except BaseException as error:
-            await _close_after(ticket, error, None)
-            raise
-        await ticket.close("complete", answer=canonical_bytes(found if isinstance(found, str) else found.ids))
-        return TokensAnswer(ticket.receipt, ticket.opened.decision, model, found, context_tokens)
+        task = "tokenise" if isinstance(request, TokeniseRequest) else "detokenise"
+        async with await self._admit(request, caller, task) as work:
+            session: Any = await work.lease(Tokeniser)
+            work.spent(Timings())
+            if isinstance(request, TokeniseRequest):
+                found = await cast(Tokeniser, session).tokenise(_preset(request, work.model))
+            else:
+                found = await cast(Tokeniser, session).detokenise(request)
+            context_tokens = session.facts.context_tokens
+        await work.complete(canonical_bytes(found if isinstance(found, str) else found.ids))
+        return TokensAnswer(*work.told, found, context_tokens)
 
     async def classify(self, request: ClassifyRequest, caller: Caller) -> ClassifiedAnswer:
         """Decide, record, classify, close. Errors raised after the record was opened carry its id."""
-        ticket, model = await self._admit(request, request.model, caller, "classify")
-        try:
-            async with self._lease(model, caller) as lease:
-                _note_lease(ticket, lease)
-                if not isinstance(lease.session, Classifier):
-                    raise UnsupportedError(
-                        f"{model.name} does not classify text", hint="choose a model with task classify", param="model"
-                    )
-                classified = await lease.session.classify(request)
-                ticket.usage = classified.usage
-                ticket.timings = _with_lease(classified.timings, lease)
-        except BaseException as error:
-            await _close_after(ticket, error, None)
-            raise
-        await ticket.close("complete", answer=canonical_bytes([classified.probabilities, classified.spans]))
-        return ClassifiedAnswer(ticket.receipt, ticket.opened.decision, model, classified)
+        async with await self._admit(request, caller, "classify") as work:
+            session: Classifier = await work.lease(Classifier)
+            classified = await session.classify(request)
+            work.spent(classified.timings, classified.usage)
+        await work.complete(canonical_bytes([classified.probabilities, classified.spans]))
+        return ClassifiedAnswer(*work.told, classified)
 
     @asynccontextmanager
     async def transcribe(self, request: TranscribeRequest, caller: Caller) -> AsyncGenerator[Transcript]:
         """As `generate`, for speech. Digests are of `question_bytes` and of the text."""
         model, decision = self._decide(request.model)
-        ticket = await self._open(question_bytes(request), model, decision, caller, "transcribe")
-        assert model is not None
-        stream = self._listen(request, model, caller, ticket)
+        work = await self._open(question_bytes(request), model, decision, caller, "transcribe")
+        stream = self._listen(work, request)
         try:
-            yield Transcript(ticket.receipt, decision, model, stream)
+            yield Transcript(*work.told, stream)
         finally:
-            with anyio.move_on_after(STOPPING_TIME_S, shield=True):
-                await stream.aclose()
-            await ticket.close("cancelled")
+            await work.stop(stream)
 
     async def predict(self, request: PredictRequest, caller: Caller) -> PredictedAnswer:
         """Check against the signature, decide, record, predict, close.
@@ -361,36 +313,31 @@ class Router:
         if model is not None and not isinstance(model, RemoteModel):  # the signature of a remote one is not known
             request = fitted(request, model.manifest)
         question = tensor_bytes(request.inputs, request.model, *request.outputs)
-        ticket = await self._open(question, model, decision, caller, "predict")
-        assert model is not None
-        try:
-            errand = self._errand(ticket, model, request)
-            async with self._lease(model, caller, errand=errand) as lease:
-                _note_lease(ticket, lease)
-                if not _predicts(type(lease.session)):
-                    raise UnsupportedError(f"the engine of {model.name} does not predict", param="model")
-                prediction = await cast(Predictor, lease.session).predict(request)
-                ticket.timings = _with_lease(prediction.timings, lease)
-        except BaseException as error:
-            await _close_after(ticket, error, None)
-            raise
-        await ticket.close("complete", answer=tensor_bytes(prediction.outputs))
-        prediction = msgspec.structs.replace(prediction, timings=ticket.timings)
-        return PredictedAnswer(ticket.receipt, decision, model, prediction)
+        async with await self._open(question, model, decision, caller, "predict", request) as work:
+            session: Predictor = await work.lease(Predictor)
+            prediction = await session.predict(request)
+            timings = work.spent(prediction.timings)
+        await work.complete(tensor_bytes(prediction.outputs))
+        return PredictedAnswer(*work.told, msgspec.structs.replace(prediction, timings=timings))
 
-    async def _admit(
-        self, request: AdmittedRequest, name: str, caller: Caller, task: str
-    ) -> tuple[Ticket, StoredModel]:
+    async def _admit(self, request: AdmittedRequest, caller: Caller, task: str) -> Work:
         """Decide and record; raises RefusedError (recorded and closed) when the decision is no."""
-        model, decision = self._decide(name)
-        ticket = await self._open(request, model, decision, caller, task)
-        assert model is not None
-        return ticket, model
+        model, decision = self._decide(request.model)
+        return await self._open(request, model, decision, caller, task, request)
 
     async def _open(
-        self, question: Any, model: StoredModel | None, decision: Decision, caller: Caller, task: str
-    ) -> Ticket:
-        """Record the decision; raises RefusedError (recorded and closed) when it is no, so without a model."""
+        self,
+        question: Any,
+        model: StoredModel | None,
+        decision: Decision,
+        caller: Caller,
+        task: str,
+        request: Any = None,
+    ) -> Work:
+        """Record the decision; raises RefusedError (recorded and closed) when it is no, so without a model.
+
+        A remote model is asked by an errand, which only this open record allows.
+        """
         ticket = await Ticket.open(
             self._log, self._salts, caller=caller, task=task, decision=decision, question=question
         )
@@ -400,7 +347,12 @@ class Router:
             error.receipt = ticket.receipt
             await ticket.close("failed", error=error)
             raise error
-        return ticket
+        if not isinstance(model, RemoteModel) or task not in ERRANDS:
+            return Work(self.scheduler, ticket, model, caller, None)
+        assert self.cloud is not None
+        async with Work(self.scheduler, ticket, model, caller, None):  # closes the record if this cannot be carried
+            errand = self.cloud.errand(Passage(ticket, model), request, task)
+        return Work(self.scheduler, ticket, model, caller, errand)
 
     def _decide(self, name: str) -> tuple[StoredModel | None, Decision]:
         try:
@@ -415,99 +367,29 @@ class Router:
         reason = "the model is on this machine, and nothing may leave it"
         return model, Decision("local", reason, rule="default", model=model.name, model_digest=model.digest)
 
-    async def _stream(
-        self, request: GenerateRequest, model: StoredModel, caller: Caller, ticket: Ticket, errand: Errand | None
-    ) -> AsyncGenerator[Event]:
-        collector = Collector()
-        try:
-            request = Preset.of(model.manifest).applied(request)
-            adapters = self._adapters(model, request.adapters)
-            phase = "ready" if errand else self.scheduler.phase(model.digest)
-            if phase != "ready":
+    async def _stream(self, work: Work, request: GenerateRequest) -> AsyncGenerator[Event]:
+        async with work:
+            work.collect()
+            request = Preset.of(work.model.manifest).applied(request)
+            adapters = self._adapters(work.model, request.adapters)
+            if (phase := work.phase) != "ready":
                 yield Progress("queued" if phase == "busy" else "loading")
-            async with self._lease(model, caller, adapters=adapters, errand=errand) as lease:
-                _note_lease(ticket, lease)
-                if not isinstance(lease.session, Generator):
-                    raise UnsupportedError(
-                        f"{model.name} does not generate text", hint="choose a model with task generate", param="model"
-                    )
-                async with aclosing(lease.session.generate(request)) as events:
-                    async for event in events:
-                        match event:
-                            case Delta() | ToolCallDelta():
-                                ticket.num_deltas += 1
-                            case Usage():
-                                ticket.usage = event
-                            case Timings():
-                                event = ticket.timings = _with_lease(event, lease)  # noqa: PLW2901
-                            case _:
-                                pass
-                        collector.add(event)
-                        yield event
-        except BaseException as error:
-            await _close_after(ticket, error, collector.reply())
-            raise
-        reply = collector.reply()
-        ticket.finish = tuple(choice.reason for choice in reply.choices)
-        await ticket.close("complete", answer=answer_bytes(reply))
+            session: Generator = await work.lease(Generator, adapters)
+            async with aclosing(session.generate(request)) as events:
+                async for event in events:
+                    yield work.passing(event)
+        await work.complete()
 
-    async def _listen(
-        self, request: TranscribeRequest, model: StoredModel, caller: Caller, ticket: Ticket
-    ) -> AsyncGenerator[Event | Segment | Listened]:
-        collector = Collector()
-        try:
-            phase = self.scheduler.phase(model.digest)
-            if phase != "ready":
+    async def _listen(self, work: Work, request: TranscribeRequest) -> AsyncGenerator[Event | Segment | Listened]:
+        async with work:
+            work.collect()
+            if (phase := work.phase) != "ready":
                 yield Progress("queued" if phase == "busy" else "loading")
-            async with self._lease(model, caller) as lease:
-                _note_lease(ticket, lease)
-                if not isinstance(lease.session, Transcriber):
-                    raise UnsupportedError(
-                        f"{model.name} does not transcribe", hint="choose a model with task transcribe", param="model"
-                    )
-                async with aclosing(lease.session.transcribe(request)) as events:
-                    async for event in events:
-                        match event:
-                            case Delta():
-                                ticket.num_deltas += 1
-                            case Usage():
-                                ticket.usage = event
-                            case Timings():
-                                event = ticket.timings = _with_lease(event, lease)  # noqa: PLW2901
-                            case _:
-                                pass
-                        if not isinstance(event, Segment | Listened):
-                            collector.add(event)
-                        yield event
-        except BaseException as error:
-            await _close_after(ticket, error, collector.reply())
-            raise
-        reply = collector.reply()
-        ticket.finish = tuple(choice.reason for choice in reply.choices)
-        await ticket.close("complete", answer=answer_bytes(reply))
-
-    def _errand(self, ticket: Ticket, model: StoredModel, request: Asked, task: str = "") -> Errand | None:
-        """The way to a remote model, which only this open record allows; None for a model that is here."""
-        if not isinstance(model, RemoteModel):
-            return None
-        assert self.cloud is not None
-        return self.cloud.errand(Passage(ticket, model), request, task)
-
-    def _lease(
-        self,
-        model: StoredModel,
-        caller: Caller,
-        *,
-        adapters: tuple[StoredModel, ...] = (),
-        errand: Errand | None = None,
-    ) -> AbstractAsyncContextManager[Lease]:
-        if errand is not None:
-            return errand.lease()
-        if isinstance(model, RemoteModel):
-            raise UnsupportedError(
-                f"{model.name} is remote, and such models are asked for text, vectors and arrays only", param="model"
-            )
-        return self.scheduler.lease(model, caller.key, adapters=adapters, is_background=caller.is_background)
+            session: Transcriber = await work.lease(Transcriber)
+            async with aclosing(session.transcribe(request)) as events:
+                async for event in events:
+                    yield work.passing(event)
+        await work.complete()
 
     def _adapters(self, model: StoredModel, wanted: Mapping[str, float]) -> tuple[StoredModel, ...]:
         """The adapters by name. Raises NotFoundError; IntegrityError if one `model` was made with is another by now."""
@@ -539,41 +421,8 @@ def _named(remote: RemoteModel) -> Decision:
     )
 
 
-def answer_bytes(reply: Reply) -> bytes:
-    """The bytes that an answer's digest is taken of: its choices as a JSON array of text, reasoning, calls, reason."""
-    return canonical_bytes(
-        [[choice.text, choice.reasoning, choice.tool_calls, choice.reason] for choice in reply.choices]
-    )
-
-
 def _preset(request: TokeniseRequest, model: StoredModel) -> TokeniseRequest:
     """A conversation gets what `model` sets for all of its own."""
     if isinstance(request.text, str):
         return request
     return msgspec.structs.replace(request, text=Preset.of(model.manifest).applied(request.text))
-
-
-async def _close_after(ticket: Ticket, error: BaseException, reply: Reply | None) -> None:
-    """Close the record of a request that did not end well; what had already left is digested too."""
-    if isinstance(error, CatenaError):
-        error.receipt = ticket.receipt
-    is_cut = isinstance(error, (GeneratorExit, anyio.get_cancelled_exc_class()))
-    answer = None
-    if reply is not None and reply.choices:
-        ticket.finish = tuple(choice.reason for choice in reply.choices)
-        answer = answer_bytes(reply)
-    await ticket.close("cancelled" if is_cut else "failed", answer=answer, error=None if is_cut else error)
-
-
-@functools.cache
-def _predicts(kind: type) -> bool:
-    """Whether sessions of this class are Predictors: asked of each object, it would cost more than a small model."""
-    return issubclass(kind, Predictor)
-
-
-def _note_lease(ticket: Ticket, lease: Lease) -> None:
-    ticket.engine, ticket.device = lease.session.facts.engine, lease.session.facts.device
-
-
-def _with_lease(timings: Timings, lease: Lease) -> Timings:
-    return msgspec.structs.replace(timings, queued_s=lease.queued_s, loading_s=lease.loading_s)
