@@ -3,8 +3,9 @@
     python bench/caches.py
 
 Each type of `run.kv_type` reads the same text; at each place the model's next token and its probability are compared
-with those of 16-bit floats. Greedy answers are of no use for this: after the first other token they have no more to do
-with one another.
+with those of 16-bit floats. Then the same requests with nobody guessing ahead, the model for itself, and the prompt,
+in turns: tokens per second, and how many guesses were right. Greedy answers are of no use for the first part: after one
+other token they have no more to do with one another.
 """
 
 from __future__ import annotations
@@ -68,11 +69,42 @@ async def measure(model: Any, folder: str) -> dict[str, Any]:
     return rows
 
 
+DRAFTERS: dict[str, dict[str, Any]] = {"none": {}, "itself": {}, "prompt": {"drafts_from_prompt": True}}
+LIST = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu"
+ASKED = {"prose": "The history of Rome begins with", "copying": f"Copy this.\n{LIST}\n{LIST}\nalpha beta gamma"}
+ROUNDS, ANSWER_TOKENS = 3, 48
+
+
+async def drafting(model: Any, folder: str) -> dict[str, Any]:
+    rows: dict[str, Any] = {}
+    speeds: dict[tuple[str, str], list[float]] = {}
+    for _ in range(ROUNDS):
+        for name, given in DRAFTERS.items():
+            fields = {"draft": model} if name == "itself" else given
+            place = Placement(threads=1, slots=1, context_tokens=TOKENS, folder=folder, **fields)
+            session = await llama_cpp.Engine().load(model, place)
+            for what, prompt in ASKED.items():
+                sampling = Sampling(max_tokens=ANSWER_TOKENS, temperature=0.0)
+                events = [event async for event in session.generate(CompletionRequest("m", prompt, sampling))]
+                usage, timings = events[-2:]
+                speeds.setdefault((name, what), []).append(usage.completion_tokens / timings.decode_s)
+                text = "".join(event.text for event in events if isinstance(event, Delta))
+                rows[f"{name}, {what}"] = {"drafted": timings.drafted, "accepted": timings.accepted, "text": text}
+            await session.close()
+    for (name, what), found in speeds.items():
+        row = rows[f"{name}, {what}"]
+        row["is_same_answer"] = row["text"] == rows[f"none, {what}"]["text"]
+        row["tokens_per_s"] = lab.median(found)
+        row["against_none"] = round(lab.median(found) / lab.median(speeds["none", what]), 2)
+    return {name: {key: value for key, value in row.items() if key != "text"} for name, row in rows.items()}
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="catena-bench-") as scratch:
         home = Path(os.environ.get("CATENA_TEST_HOME") or scratch)
         [model] = stored(home, "smollm2-135m-instruct")
-        lab.save("caches", {"kinds": anyio.run(measure, model, scratch)})
+        drafts = anyio.run(drafting, model, scratch)
+        lab.save("caches", {"kinds": anyio.run(measure, model, scratch), "drafts": drafts})
 
 
 if __name__ == "__main__":
