@@ -24,7 +24,7 @@ FOREIGN = re.compile(
 # Where a source leads unless the environment says otherwise: the file, and the one address it may name.
 LED_TO = {"src/catena/store/pull/huggingface.py": "hugging~face.co".replace("~", "")}
 COPYLEFT = re.compile(r"(?<![L])A?GPL|(?<!Lesser )General Public|SSPL|Commons Clause|BUSL")
-READ_BY_HAND = {"axe-playwright-python": "MIT, by its licence file"}
+READ_BY_HAND = {"pyreqwest": "Apache-2.0", "axe-playwright-python": "MIT, by its licence file"}
 RUNTIME, DEVELOPMENT = ROOT / "requirements.txt", ROOT / "requirements-dev.txt"
 
 
