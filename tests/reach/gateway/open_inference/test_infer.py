@@ -52,6 +52,11 @@ def serving(door: Door, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpe
     door.script.predictor = StoredModel(manifest, PREDICTOR.digest, {})
 
 
+async def test_the_name_of_the_model_may_be_repeated_as_kserve_does_but_not_changed(door: Door) -> None:
+    assert (await door.post(URL, asking(model_name="net"))).status == 200
+    assert (await door.post(URL, asking(model_name="other"))).status == 400
+
+
 async def test_a_request_in_json_is_answered_in_json_with_units_and_receipt(door: Door) -> None:
     response = await door.post(URL, asking(id="q7"))
     assert response.status == 200

@@ -43,9 +43,10 @@ class OutputWire(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class InferWire(Struct, frozen=True, forbid_unknown_fields=True):
-    """The JSON of a request."""
+    """The JSON of a request; KServe's client repeats the `model_name` of the address."""
 
     inputs: list[InputWire]
+    model_name: str | None = None
     id: str = ""
     parameters: dict[str, Any] = {}
     outputs: list[OutputWire] | None = None
@@ -83,6 +84,8 @@ def read(model: str, body: bytes, num_json: int, max_depth: int, warnings: list[
     """What `body` asks of `model`. Raises HttpError or InputError; quotes nothing of the data."""
     wire = _parsed(body if num_json == len(body) else body[:num_json], max_depth)
     check_fields(wire.parameters, fields.REQUEST_PARAMETERS, warnings)
+    if wire.model_name not in (None, model):
+        raise InputError("model_name is not the model of the address", param="model_name")
     rest = memoryview(body)[num_json:]
     inputs: list[Tensor] = []
     for one in wire.inputs:
