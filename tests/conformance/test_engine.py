@@ -101,7 +101,7 @@ async def test_a_loaded_session_states_its_facts_and_stays_within_its_placement(
 
 async def test_a_closed_session_refuses_requests_and_leaves_nothing_behind(case: Case, tmp_path: Path) -> None:
     engine = make_engine(case.engine)
-    await _warmed(case, tmp_path / "warm")
+    await _use_and_close(engine, case, tmp_path)  # whatever a library keeps for good, it has now
     before = _held(tmp_path)
     session = await engine.load(stored(case.model), placement(tmp_path))
     assert await use(session, stored(case.model))

@@ -98,7 +98,7 @@ class Manifests:
 
     def manifest(self, digest: str) -> Manifest:
         if digest != MODEL.digest:
-            raise NotFoundError("no such model")
+            raise NotFoundError("no such model", param="model")
         return MANIFEST
 
     def check_files(self, digest: str, *, is_full: bool) -> None:

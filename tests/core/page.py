@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import NODEFAULT, Meta, Struct
 
 from catena.core import settings
 
@@ -64,7 +64,8 @@ def rows(section: type[Struct]) -> Iterator[str]:
     for field in msgspec.structs.fields(section):
         if isinstance(field.default, Struct):
             continue
-        default = "" if field.required else f"`{_shown(field.default)}`"
+        made = field.default if field.default_factory is NODEFAULT else field.default_factory()
+        default = "" if field.required else f"`{_shown(made)}`"
         yield f"| `{field.name}` | {default} | {bounds(kinds[field.name])} |"
 
 

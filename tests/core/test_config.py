@@ -144,6 +144,8 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 def test_every_setting_can_be_shown_and_set_through_the_environment(tmp_path: Path) -> None:
     for key, value in config.flatten(Settings()).items():
+        if isinstance(value, dict):  # a table of names is for the file alone
+            continue
         text = ",".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
         loaded = load(tmp_path, {"CATENA__" + key.upper().replace(".", "__"): text})
         assert loaded.origins[key] == "environment", key

@@ -133,7 +133,7 @@ class Models:
         if name == "changed":
             raise IntegrityError("weights.gguf does not match its digest")
         if name != "tiny":
-            raise NotFoundError(f"there is no model {name!r}")
+            raise NotFoundError(f"there is no model {name!r}", param="model")
         return MODEL
 
 

@@ -56,7 +56,7 @@ class Manifests:
         """The manifest with this digest. Raises NotFoundError; IntegrityError if digest or signature do not hold."""
         rows = self._database.read("SELECT manifest, signature, key FROM manifests WHERE digest = ?", (digest,))
         if not rows:
-            raise NotFoundError("there is no manifest with this digest", hint="see `catena models`")
+            raise NotFoundError("there is no manifest with this digest", hint="see `catena models`", param="model")
         data, signature, key = rows[0]
         hint = "pull the model again, or restore catena.db from a backup"
         if digest_of(data) != digest:
@@ -136,7 +136,7 @@ class Manifests:
             if len(rows) == 1:
                 return str(rows[0][0])
             if rows:
-                raise NotFoundError(f"{text!r} begins more than one digest", hint="give more digits")
+                raise NotFoundError(f"{text!r} begins more than one digest", hint="give more digits", param="model")
         known = [named.name for named in self.names()]
         hint = f"`catena pull` lists what can be fetched; stored: {', '.join(known[:10]) or 'nothing yet'}"
         if near := difflib.get_close_matches(text, known, n=3):

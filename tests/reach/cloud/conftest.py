@@ -61,7 +61,7 @@ class Models:
     def resolve(self, name: str, /) -> StoredModel:
         if name in ("tiny", "far/near"):
             return HERE
-        raise NotFoundError(f"there is no model {name!r}")
+        raise NotFoundError(f"there is no model {name!r}", param="model")
 
 
 class Place:

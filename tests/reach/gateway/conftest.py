@@ -147,7 +147,7 @@ class Script:
 
     def _open(self, request: GenerateRequest | EmbedRequest | PredictRequest, caller: Caller) -> str:
         if request.model not in ("tiny", "default", self.predictor.name):
-            raise NotFoundError("there is no such model")
+            raise NotFoundError("there is no such model", param="model")
         self.asked.append(request)
         self.callers.append(caller)
         if self.refusal:

@@ -339,18 +339,18 @@ def test_models_are_listed_and_arrays_are_impossible() -> None:
         # vLLM, in the words of several versions
         ("This model's maximum context length is 100 tokens. However, your request has 250 input tokens.", 250),
         (
-            "This model's maximum context length is 100 tokens. However, you requested 60 output tokens and your prompt "
-            "contains at least 90 input tokens, for a total of at least 150 tokens.",
+            "This model's maximum context length is 100 tokens. However, you requested 60 output tokens and your "
+            "prompt contains at least 90 input tokens, for a total of at least 150 tokens.",
             150,
         ),
         (
-            "'max_tokens' or 'max_completion_tokens' is too large: 80. This model's maximum context length is 100 tokens "
-            "and your request has 30 input tokens (80 > 100 - 30).",
+            "'max_tokens' or 'max_completion_tokens' is too large: 80. This model's maximum context length is 100 "
+            "tokens and your request has 30 input tokens (80 > 100 - 30).",
             110,
         ),
         (
-            "You passed 70 input tokens and requested 40 output tokens. However, the model's context length is only 100 "
-            "tokens, resulting in a maximum input length of 60 tokens.",
+            "You passed 70 input tokens and requested 40 output tokens. However, the model's context length is only "
+            "100 tokens, resulting in a maximum input length of 60 tokens.",
             110,
         ),
         # SGLang

@@ -38,12 +38,11 @@ class Cloud:
         if end is None or not slash or not rest:
             return None
         if not any(fnmatch.fnmatchcase(rest, pattern) for pattern in end.settings.models):
-            error = NotFoundError(
+            raise NotFoundError(
                 f"provider {provider!r} may not be asked for this model",
                 hint=f"its models are {', '.join(end.settings.models)}; reach.providers says so",
+                param="model",
             )
-            error.param = "model"
-            raise error
         return remote_model(provider, end.kind, end.host, rest)
 
     def errand(self, passage: Passage, request: Asked, task: str, /) -> Errand:

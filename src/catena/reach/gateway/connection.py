@@ -74,7 +74,9 @@ class Wire:
         cycle.keep_alive = cycle.keep_alive and not is_last
         cycle.response_started = cycle.response_complete = True
         ending = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
-        connection.transport.write(b"".join((STATUS_LINE[status], connection.limits.default_lines(), head, ending, body)))
+        connection.transport.write(
+            b"".join((STATUS_LINE[status], connection.limits.default_lines(), head, ending, body))
+        )
         cycle.message_event.set()
         if not cycle.keep_alive:
             connection.transport.close()

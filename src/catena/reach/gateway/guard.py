@@ -19,7 +19,10 @@ from catena.reach.gateway.failures import HttpError
 PREFLIGHT_AGE_S = 600
 MAX_KNOWN = 256
 _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]+")
-EXPOSED = "catena-receipt, catena-warning, x-request-id, request-id, retry-after, server-timing"
+EXPOSED = (
+    "catena-receipt, catena-warning, inference-header-content-length, "
+    "x-request-id, request-id, retry-after, server-timing"
+)
 
 
 class Guard:

@@ -32,6 +32,21 @@ class Field(Struct, frozen=True):
     harmless: tuple[Any, ...] = ()
 
 
+def honoured(note: str) -> Field:
+    """It does what it says; `note` gives the bounds."""
+    return Field("honoured", note)
+
+
+def ignored(note: str, *harmless: object) -> Field:
+    """It is accepted with a warning, unless its value is one of `harmless`."""
+    return Field("ignored", note, harmless)
+
+
+def refused(note: str, *harmless: object) -> Field:
+    """It is refused, unless its value is one of `harmless`."""
+    return Field("refused", note, harmless)
+
+
 async def read_json(exchange: Exchange) -> dict[str, Any]:
     """The body as a JSON object. Raises HttpError 415, 413, 400, or what Exchange.body raises."""
     media_type = exchange.headers.get("content-type", "").partition(";")[0].strip().lower()

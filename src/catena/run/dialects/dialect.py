@@ -226,7 +226,9 @@ def refusal(status: int, headers: Mapping[str, str], code: str = "", param: str 
             )
         case 404:
             return NotFoundError(
-                f"the provider has no such model or route{word}", hint="check the model's name and base_url"
+                f"the provider has no such model or route{word}",
+                hint="check the model's name and base_url",
+                param="model",
             )
         case 408 | 504:
             return ExpiredError(f"the provider gave up waiting, with status {status}{word}", hint="ask again")

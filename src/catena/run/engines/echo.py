@@ -218,7 +218,7 @@ def _refuse_unsupported(request: GenerateRequest) -> None:
         if is_asked:
             raise UnsupportedError(f"echo cannot honour {name}", hint="leave it out", param=name)
     if request.adapters:
-        raise NotFoundError("echo has no adapters")
+        raise NotFoundError("echo has no adapters", param="adapters")
 
 
 def _is_text(message: Message) -> bool:

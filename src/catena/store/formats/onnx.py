@@ -1,8 +1,7 @@
 """ONNX: inputs, outputs, opset and weights of a graph, walked as protobuf within bounds, without loading anything.
 
-Source of the field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto (IR version 13); of the wire form:
-https://protobuf.dev/programming-guides/encoding/; of the keys of external data:
-https://onnx.ai/onnx/repo-docs/ExternalData.html. Such data is taken from the model's own folder only.
+Source of the field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto (IR version 13); of the keys of
+external data: https://onnx.ai/onnx/repo-docs/ExternalData.html. Such data is taken from the model's own folder only.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import difflib
 import math
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +22,7 @@ from catena.core.manifest import Signature, Task, TensorSpec
 from catena.core.units import check_unit
 from catena.store import beside
 from catena.store.formats import Facts, Find, Value, check_size, path_of, plain_text
+from catena.store.protobuf import MAX_TEXT_BYTES, Field, Walk
 from catena.store.window import Window, opened
 
 COMPANIONS: Mapping[str, str] = {
@@ -37,7 +37,6 @@ COMPANIONS: Mapping[str, str] = {
 NEEDS_FOLDER = False
 MAX_FIELDS = 1_000_000
 MAX_DEPTH = 16
-MAX_TEXT_BYTES = 1024
 MAX_WEIGHTS = 131_072
 MAX_PARTS = 4096
 MAX_NUMBER = 1 << 62
@@ -111,15 +110,6 @@ class _Stated(Struct, frozen=True, forbid_unknown_fields=True):
     """What signature.toml holds."""
 
     units: dict[str, str]
-
-
-class _Field(NamedTuple):
-    """One field of a message: its number, its value if it is a number, else where its bytes are."""
-
-    number: int
-    value: int
-    start: int
-    end: int
 
 
 def matches(head: bytes, name: str) -> bool:
@@ -242,12 +232,11 @@ def _whole_number(text: str, default: int) -> int:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else -1 if text else default
 
 
-class _Reading:
-    """One walk over a model; messages are ranges of the file, and weights are stepped over."""
+class _Reading(Walk):
+    """One walk over a model; weights are stepped over."""
 
     def __init__(self, window: Window) -> None:
-        self._window = window
-        self._num_fields = 0
+        super().__init__(window, MAX_FIELDS)
         self._num_nodes = 0
         self._num_elements = Counter[str]()
         self._num_bytes = Counter[str]()
@@ -256,7 +245,7 @@ class _Reading:
 
     def model(self) -> Graph:
         ir_version, opsets, graph = 0, dict[str, int](), None
-        for field in self._fields(0, self._window.size):
+        for field in self.fields(0, self.window.size):
             match field.number:
                 case 1:
                     ir_version = field.value
@@ -289,9 +278,9 @@ class _Reading:
             self._external,
         )
 
-    def _graph(self, graph: _Field, depth: int) -> tuple[list[TensorSpec], list[TensorSpec], set[str]]:
+    def _graph(self, graph: Field, depth: int) -> tuple[list[TensorSpec], list[TensorSpec], set[str]]:
         inputs, outputs, weights = list[TensorSpec](), list[TensorSpec](), set[str]()
-        for field in self._fields(graph.start, graph.end):
+        for field in self.fields(graph.start, graph.end):
             match field.number:
                 case 1:
                     self._node(field, depth)
@@ -314,35 +303,35 @@ class _Reading:
                 raise FormatError("the ONNX graph has two inputs or outputs of one name")
         return inputs, outputs, weights
 
-    def _note(self, pair: _Field) -> None:
+    def _note(self, pair: Field) -> None:
         """One entry of the metadata; only units are of interest, and others may be long."""
         key, value = "", None
-        for field in self._fields(pair.start, pair.end):
+        for field in self.fields(pair.start, pair.end):
             if field.number == 1 and field.end - field.start <= MAX_TEXT_BYTES:
-                key = self._text(field)
+                key = self.text(field)
             elif field.number == 2:
                 value = field
         if key.startswith(UNIT_KEY) and value is not None:
-            self._units[key.removeprefix(UNIT_KEY)] = self._text(value)
+            self._units[key.removeprefix(UNIT_KEY)] = self.text(value)
             if len(self._units) > MAX_PORTS:
                 raise FormatError("the ONNX model states too many units")
 
-    def _function(self, function: _Field) -> None:
-        for field in self._fields(function.start, function.end):
+    def _function(self, function: Field) -> None:
+        for field in self.fields(function.start, function.end):
             if field.number == 7:
                 self._node(field, 0)
 
-    def _node(self, node: _Field, depth: int) -> None:
+    def _node(self, node: Field, depth: int) -> None:
         self._num_nodes += 1
-        for field in self._fields(node.start, node.end):
+        for field in self.fields(node.start, node.end):
             if field.number == 5:
                 self._attribute(field, depth)
 
-    def _attribute(self, attribute: _Field, depth: int) -> None:
+    def _attribute(self, attribute: Field, depth: int) -> None:
         """Tensors and graphs inside an attribute are checked like the others."""
         if depth >= MAX_DEPTH:
             raise FormatError("the ONNX graph is nested too deeply")
-        for field in self._fields(attribute.start, attribute.end):
+        for field in self.fields(attribute.start, attribute.end):
             if field.number in (5, 10) and field.end:
                 self._tensor(field)
             elif field.number in (6, 11) and field.end:
@@ -350,18 +339,18 @@ class _Reading:
             elif field.number in (22, 23):
                 raise UnsupportedError("the ONNX model has sparse weights")
 
-    def _tensor(self, tensor: _Field) -> str:
+    def _tensor(self, tensor: Field) -> str:
         """Check one tensor's size against its shape, count it, and return its name."""
         name, shape, number, raw = "", list[int](), 0, -1
-        entries, is_outside = list[_Field](), False
-        for field in self._fields(tensor.start, tensor.end):
+        entries, is_outside = list[Field](), False
+        for field in self.fields(tensor.start, tensor.end):
             match field.number:
                 case 1:
-                    shape.extend(self._whole(field))
+                    shape.extend(self.whole(field))
                 case 2:
                     number = field.value
                 case 8:
-                    name = self._text(field)
+                    name = self.text(field)
                 case 9:
                     raw = field.end - field.start
                 case 13:
@@ -378,17 +367,17 @@ class _Reading:
         self._place(name, dtype, math.prod(shape), raw, entries if is_outside or entries else None)
         return name
 
-    def _place(self, name: str, dtype: Dtype, num_elements: int, raw: int, outside: list[_Field] | None) -> None:
+    def _place(self, name: str, dtype: Dtype, num_elements: int, raw: int, outside: list[Field] | None) -> None:
         """Check that a tensor's bytes are where it says: `raw` many in the model, or, by its entries, `outside`."""
         num_bytes = (num_elements * dtype.bits + 7) // 8
         if outside is not None:
             self._outside(name, outside, num_bytes if dtype.bits else -1)
-        elif (raw >= 0 and (dtype.bits == 0 or raw != num_bytes)) or num_elements > 8 * self._window.size:
+        elif (raw >= 0 and (dtype.bits == 0 or raw != num_bytes)) or num_elements > 8 * self.window.size:
             raise FormatError(f"tensor {name[:80]!r} of the ONNX model has not the bytes that its shape needs")
         self._num_elements[dtype.name] += num_elements
         self._num_bytes[dtype.name] += num_bytes
 
-    def _outside(self, name: str, entries: list[_Field], num_bytes: int) -> None:
+    def _outside(self, name: str, entries: list[Field], num_bytes: int) -> None:
         """Note where the bytes of a tensor are that lie in another file. Raises FormatError for what cannot be."""
         stated = dict(self._pair(entry) for entry in entries)
         location, offset, length = (stated.get(key, "") for key in ("location", "offset", "length"))
@@ -401,19 +390,19 @@ class _Reading:
         if len(self._external) > MAX_PARTS:
             raise FormatError("the ONNX model is spread over too many files")
 
-    def _pair(self, entry: _Field) -> tuple[str, str]:
+    def _pair(self, entry: Field) -> tuple[str, str]:
         """Key and value of a StringStringEntryProto."""
-        texts = {field.number: self._text(field) for field in self._fields(entry.start, entry.end) if field.number < 3}
+        texts = {field.number: self.text(field) for field in self.fields(entry.start, entry.end) if field.number < 3}
         return texts.get(1, ""), texts.get(2, "")
 
-    def _port(self, port: _Field) -> TensorSpec:
+    def _port(self, port: Field) -> TensorSpec:
         """An input or output; a dimension without a fixed length is -1."""
         name, dtype, shape = "", "", list[int]()
-        for field in self._fields(port.start, port.end):
+        for field in self.fields(port.start, port.end):
             if field.number == 1:
-                name = self._text(field)
+                name = self.text(field)
             elif field.number == 2:
-                for kind in self._fields(field.start, field.end):
+                for kind in self.fields(field.start, field.end):
                     if kind.number != 1:
                         raise UnsupportedError(
                             f"{name[:80]!r} of the ONNX model is not a plain tensor",
@@ -424,95 +413,28 @@ class _Reading:
             raise FormatError("the ONNX graph has an input or output without a name")
         return TensorSpec(name, dtype or "unknown", tuple(shape))
 
-    def _tensor_type(self, kind: _Field) -> tuple[str, list[int]]:
+    def _tensor_type(self, kind: Field) -> tuple[str, list[int]]:
         dtype, shape = "", list[int]()
-        for field in self._fields(kind.start, kind.end):
+        for field in self.fields(kind.start, kind.end):
             if field.number == 1:
                 dtype = DTYPES[field.value].name if field.value in DTYPES else ""
             elif field.number == 2:
-                for dimension in self._fields(field.start, field.end):
+                for dimension in self.fields(field.start, field.end):
                     if dimension.number == 1:
                         shape.append(self._length(dimension))
                     if len(shape) > MAX_DIMENSIONS:
                         raise FormatError("an input or output of the ONNX model has too many dimensions")
         return dtype, shape
 
-    def _length(self, dimension: _Field) -> int:
-        lengths = [field.value for field in self._fields(dimension.start, dimension.end) if field.number == 1]
+    def _length(self, dimension: Field) -> int:
+        lengths = [field.value for field in self.fields(dimension.start, dimension.end) if field.number == 1]
         return lengths[-1] if lengths and 0 <= lengths[-1] < 1 << 62 else -1
 
-    def _opset(self, opset: _Field) -> tuple[str, int]:
+    def _opset(self, opset: Field) -> tuple[str, int]:
         domain, version = "", 0
-        for field in self._fields(opset.start, opset.end):
+        for field in self.fields(opset.start, opset.end):
             if field.number == 1:
-                domain = self._text(field)
+                domain = self.text(field)
             elif field.number == 2:
                 version = field.value
         return domain, version
-
-    def _whole(self, field: _Field) -> Iterator[int]:
-        """A repeated int64, packed or not."""
-        if not field.end:
-            yield field.value
-            return
-        offset = field.start
-        while offset < field.end:
-            value, offset = self._varint(offset, field.end)
-            self._count()
-            yield value
-
-    def _text(self, field: _Field) -> str:
-        if field.end - field.start > MAX_TEXT_BYTES:
-            raise FormatError("the ONNX model has a name that is too long")
-        try:
-            text = self._window.read(field.start, field.end - field.start).decode()
-        except UnicodeDecodeError:
-            raise FormatError("the ONNX model has a name that is not UTF-8") from None
-        if not text.isprintable():
-            raise FormatError("the ONNX model has a name that cannot be printed")
-        return text
-
-    def _fields(self, start: int, end: int) -> Iterator[_Field]:
-        """The fields of the message in this range. Raises FormatError if they do not fit in it exactly."""
-        offset = start
-        while offset < end:
-            self._count()
-            tag, offset = self._varint(offset, end)
-            number, form = tag >> 3, tag & 7
-            if number < 1 or number > 0x1FFFFFFF:
-                raise FormatError("the ONNX file is no valid protobuf: field number out of range")
-            if form == 0:
-                value, offset = self._varint(offset, end)
-                yield _Field(number, value, 0, 0)
-                continue
-            if form == 2:
-                length, offset = self._varint(offset, end)
-            elif form in (1, 5):
-                length = 8 if form == 1 else 4
-            else:
-                raise FormatError("the ONNX file is no valid protobuf: unknown wire type")
-            if length < 0 or offset + length > end:
-                raise FormatError(
-                    "the ONNX file ends within a field, or a field within another",
-                    hint="it may be cut off: fetch it again",
-                )
-            if form == 2:
-                yield _Field(number, 0, offset, offset + length)
-            offset += length
-
-    def _varint(self, offset: int, end: int) -> tuple[int, int]:
-        """The signed 64-bit number at `offset`, and where it ends."""
-        piece, position = self._window.piece(offset, min(10, end - offset))
-        number = 0
-        for count in range(min(10, end - offset)):
-            byte = piece[position + count]
-            number |= (byte & 0x7F) << 7 * count
-            if byte < 0x80:
-                number &= (1 << 64) - 1
-                return number - (1 << 64) if number >> 63 else number, offset + count + 1
-        raise FormatError("the ONNX file is no valid protobuf: a number does not end")
-
-    def _count(self) -> None:
-        self._num_fields += 1
-        if self._num_fields > MAX_FIELDS:
-            raise FormatError("the ONNX file has too many fields")

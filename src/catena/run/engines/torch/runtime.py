@@ -11,9 +11,9 @@ from catena.core.manifest import StoredModel
 from catena.core.protocols import Placement
 
 try:
-    import torch
-    import transformers
-    from jinja2 import TemplateError as BadTemplate
+    import torch  # pyright: ignore[reportMissingImports]
+    import transformers  # pyright: ignore[reportMissingImports]
+    from jinja2 import TemplateError as BadTemplate  # pyright: ignore[reportMissingImports]
 except ModuleNotFoundError as error:
     raise MissingExtraError(error.name or "torch", "torch") from error
 

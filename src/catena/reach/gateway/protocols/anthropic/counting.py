@@ -5,7 +5,6 @@ Recorded like a question: it takes a turn at the model, and whoever reads the lo
 
 from __future__ import annotations
 
-from catena.core.errors import NotFoundError
 from catena.core.messages import Sampling
 from catena.reach.gateway import answering
 from catena.reach.gateway.exchange import Exchange
@@ -25,12 +24,8 @@ async def count(exchange: Exchange) -> None:
     wire = convert(body, PromptWire)
     request = parameters.to_request(wire, Sampling(max_tokens=1), exchange.services.salt, exchange.warnings)
     exchange.caller = Caller(exchange.caller.key, "anthropic.count_tokens")
-    try:
-        async with answering.until_gone(exchange):
-            counted = await exchange.services.router.count(request, exchange.caller)
-            exchange.receipt, exchange.model = counted.receipt, counted.model.name
-            answering.warn_lost(exchange, counted.lost)
-            await answer_json(exchange, {"input_tokens": counted.num_tokens})
-    except NotFoundError as error:
-        error.param = error.param or "model"
-        raise
+    async with answering.until_gone(exchange):
+        counted = await exchange.services.router.count(request, exchange.caller)
+        exchange.receipt, exchange.model = counted.receipt, counted.model.name
+        answering.warn_lost(exchange, counted.lost)
+        await answer_json(exchange, {"input_tokens": counted.num_tokens})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from catena.core.errors import NotFoundError
 from catena.reach.gateway import answering
 from catena.reach.gateway.exchange import Exchange
 from catena.reach.gateway.protocols.anthropic import fields, parameters
@@ -25,13 +24,9 @@ async def create(exchange: Exchange) -> None:
     exchange.caller = Caller(exchange.caller.key, "anthropic.messages")
     wish = parameters.thinking(wire)
     manner = Manner(wire.max_tokens, wish is not None and wish.display == "omitted", salt)
-    try:
-        if wire.stream:
-            await answering.stream(exchange, request, MessageRenderer(manner))
-            return
-        answer = Answer()
-        accepted, _ = await answering.whole(exchange, request, answer.add)
-    except NotFoundError as error:
-        error.param = error.param or "model"
-        raise
+    if wire.stream:
+        await answering.stream(exchange, request, MessageRenderer(manner))
+        return
+    answer = Answer()
+    accepted, _ = await answering.whole(exchange, request, answer.add)
     await exchange.answer(200, message(accepted, answer, manner))

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from catena.core.errors import InputError, NotFoundError
+from catena.core.errors import InputError
 from catena.core.messages import CompletionRequest, Delta, Event
 from catena.reach.gateway import answering
 from catena.reach.gateway.answering import Accepted
@@ -46,11 +46,7 @@ class ParametersWire(SamplingWire, frozen=True, kw_only=True):
 async def generate(exchange: Exchange) -> None:
     """Answer with the whole text."""
     wire, request = await _asked(exchange)
-    try:
-        accepted, reply = await answering.whole(exchange, request)
-    except NotFoundError as error:
-        error.param = error.param or "model"
-        raise
+    accepted, reply = await answering.whole(exchange, request)
     text = "".join(choice.text for choice in reply.choices)
     await exchange.answer(200, encode(_form(wire, accepted.model.name, text)))
 
@@ -58,11 +54,7 @@ async def generate(exchange: Exchange) -> None:
 async def generate_stream(exchange: Exchange) -> None:
     """Answer with server-sent events, each a piece of the text."""
     wire, request = await _asked(exchange)
-    try:
-        await answering.stream(exchange, request, TextRenderer(wire))
-    except NotFoundError as error:
-        error.param = error.param or "model"
-        raise
+    await answering.stream(exchange, request, TextRenderer(wire))
 
 
 class TextRenderer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable
 
-from catena.core.errors import CatenaError, NotFoundError
+from catena.core.errors import CatenaError
 from catena.reach.gateway.answering import server_timing, unless_gone
 from catena.reach.gateway.exchange import Exchange
 from catena.reach.gateway.failures import HttpError
@@ -63,11 +63,7 @@ async def _infer(exchange: Exchange, began_ns: int) -> None:
 
 async def predicted(exchange: Exchange, work: Awaitable[PredictedAnswer]) -> PredictedAnswer:
     """What `work` gives, noted with the exchange. Raises what it raises."""
-    try:
-        answer = await work
-    except NotFoundError as error:
-        error.param = error.param or "model"
-        raise
+    answer = await work
     exchange.receipt, exchange.model = answer.receipt, answer.model.name
     return answer
 

@@ -15,14 +15,13 @@ from catena.core.errors import InputError, NotFoundError
 from catena.reach.batches import Batch
 from catena.reach.gateway.exchange import Exchange
 from catena.reach.gateway.native import answer_json
-from catena.reach.gateway.protocols.openai import fields
+from catena.reach.gateway.protocols.openai import fields, parameters
 from catena.reach.gateway.protocols.openai.files import checked_keep_s
 from catena.reach.gateway.protocols.openai.pages import page, runner
 from catena.reach.gateway.wire import check_fields, convert, read_json
 
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
 MAX_ROWS, ROWS = 100, 20
-MAX_PAIRS, MAX_KEY_CHARS, MAX_VALUE_CHARS = 16, 64, 512
 MAX_WINDOW_S = 30 * 86_400
 _WINDOW = re.compile(r"(\d{1,7})([smhd])")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -55,7 +54,7 @@ async def create(exchange: Exchange) -> None:
     window_s = _window_s(wire.completion_window)
     keep = wire.output_expires_after
     keep_s = checked_keep_s(keep.anchor, keep.seconds, "output_expires_after") if keep else None
-    _check_metadata(wire.metadata or {})
+    parameters.check_metadata(wire.metadata)
     try:
         file = await anyio.to_thread.run_sync(service.files.find, wire.input_file_id, owner)
     except NotFoundError as error:
@@ -142,13 +141,3 @@ def _window_s(text: str) -> int:
             param="completion_window",
         )
     return seconds
-
-
-def _check_metadata(pairs: dict[str, str]) -> None:
-    if len(pairs) > MAX_PAIRS:
-        raise InputError(f"metadata has at most {MAX_PAIRS} pairs", param="metadata")
-    for key, value in pairs.items():
-        if len(key) > MAX_KEY_CHARS or len(value) > MAX_VALUE_CHARS:
-            raise InputError(
-                f"keys of metadata have at most {MAX_KEY_CHARS} characters, values {MAX_VALUE_CHARS}", param="metadata"
-            )

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from catena.core.errors import InputError, NotFoundError, UnsupportedError
+from catena.core.errors import InputError, UnsupportedError
 from catena.core.messages import ChatRequest, OutputFormat, Tool, ToolChoice
 from catena.reach.gateway import answering
 from catena.reach.gateway.exchange import Exchange
@@ -85,16 +85,12 @@ async def complete(exchange: Exchange) -> None:
     wire = convert(body, ChatWire)
     request = to_request(wire, exchange.warnings)
     exchange.caller = Caller(exchange.caller.key, "openai.chat")
-    try:
-        if wire.stream:
-            has_usage = wire.stream_options is not None and bool(wire.stream_options.include_usage)
-            renderer = ChatRenderer(has_usage=has_usage, has_logprobs=bool(wire.logprobs))
-            await answering.stream(exchange, request, renderer)
-            return
-        accepted, reply = await answering.whole(exchange, request)
-    except NotFoundError as error:
-        error.param = error.param or "model"
-        raise
+    if wire.stream:
+        has_usage = wire.stream_options is not None and bool(wire.stream_options.include_usage)
+        renderer = ChatRenderer(has_usage=has_usage, has_logprobs=bool(wire.logprobs))
+        await answering.stream(exchange, request, renderer)
+        return
+    accepted, reply = await answering.whole(exchange, request)
     naming = Naming.of("chatcmpl", accepted)
     await exchange.answer(200, chat_completion(naming, reply, has_logprobs=bool(wire.logprobs)))
 

@@ -41,11 +41,7 @@ def chat_completion(naming: Naming, reply: Reply, *, has_logprobs: bool) -> byte
     """The whole answer."""
     return encode(
         {
-            "id": naming.id,
-            "object": "chat.completion",
-            "created": naming.created,
-            "model": naming.model,
-            "system_fingerprint": naming.fingerprint,
+            **naming.head("chat.completion"),
             "choices": [_choice(index, choice, has_logprobs) for index, choice in enumerate(reply.choices)],
             "usage": usage_form(reply.usage),
         }
@@ -81,30 +77,44 @@ def logprobs_form(logprobs: Sequence[TokenLogprob]) -> list[dict[str, Any]]:
     ]
 
 
-class ChatRenderer:
-    """Writes chunks. Per choice the first delta carries the role; `finish_reason` comes alone at its end."""
+class ChunkRenderer:
+    """What chunks of chats and of completions have in common: they begin, end and show usage alike."""
 
     content_type = "text/event-stream; charset=utf-8"
+    prefix: str
+    kind: str
 
     def __init__(self, *, has_usage: bool, has_logprobs: bool) -> None:
         self._has_usage = has_usage
         self._has_logprobs = has_logprobs
-        self._opened: set[int] = set()
         self._head = b""
         self._tail = b""
 
     def start(self, accepted: Accepted) -> bytes:
-        naming = Naming.of("chatcmpl", accepted)
-        common = {
-            "id": naming.id,
-            "object": "chat.completion.chunk",
-            "created": naming.created,
-            "model": naming.model,
-            "system_fingerprint": naming.fingerprint,
-        }
-        self._head = b"data: " + encode(common)[:-1] + b',"choices":['
+        common = encode(Naming.of(self.prefix, accepted).head(self.kind))
+        self._head = b"data: " + common[:-1] + b',"choices":['
         self._tail = b'],"usage":null}\n\n' if self._has_usage else b"]}\n\n"
         return b""
+
+    def end(self) -> bytes:
+        return DONE
+
+    def sign(self, phase: str, fraction: float | None) -> bytes:
+        return comment(phase, fraction)
+
+    def _usage(self, usage: Usage) -> bytes:
+        return self._head + b'],"usage":' + encode(usage_form(usage)) + b"}\n\n"
+
+
+class ChatRenderer(ChunkRenderer):
+    """Writes chunks. Per choice the first delta carries the role; `finish_reason` comes alone at its end."""
+
+    prefix = "chatcmpl"
+    kind = "chat.completion.chunk"
+
+    def __init__(self, *, has_usage: bool, has_logprobs: bool) -> None:
+        super().__init__(has_usage=has_usage, has_logprobs=has_logprobs)
+        self._opened: set[int] = set()
 
     def event(self, event: Event) -> bytes:
         match event:
@@ -116,15 +126,9 @@ class ChatRenderer:
                 opening = self._opening(event.choice)
                 return opening + self._chunk(event.choice, b"{}", reason=encode(event.reason))
             case Usage() if self._has_usage:
-                return self._head + b'],"usage":' + encode(usage_form(event)) + b"}\n\n"
+                return self._usage(event)
             case _:
                 return b""
-
-    def end(self) -> bytes:
-        return DONE
-
-    def sign(self, phase: str, fraction: float | None) -> bytes:
-        return comment(phase, fraction)
 
     def _opening(self, choice: int) -> bytes:
         if choice in self._opened:

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from catena.core.clock import now_ns
-from catena.core.errors import InputError, NotFoundError, UnsupportedError
+from catena.core.errors import InputError, UnsupportedError
 from catena.core.messages import ClassifyRequest
 from catena.reach.gateway.answering import server_timing, until_gone
 from catena.reach.gateway.exchange import Exchange
@@ -35,12 +35,8 @@ async def classify(exchange: Exchange) -> None:
     wire = convert(body, ClassifyWire)
     request = ClassifyRequest(wire.model, _inputs(wire.input))
     exchange.caller = Caller(exchange.caller.key, "openai.classify")
-    try:
-        async with until_gone(exchange):
-            answer = await exchange.services.router.classify(request, exchange.caller)
-    except NotFoundError as error:
-        error.param = error.param or "model"
-        raise
+    async with until_gone(exchange):
+        answer = await exchange.services.router.classify(request, exchange.caller)
     exchange.receipt, exchange.model, exchange.usage = answer.receipt, answer.model.name, answer.classified.usage
     exchange.headers_out["server-timing"] = server_timing(answer.classified.timings, 0.0)
     await exchange.answer(200, encode(form(request, answer)))

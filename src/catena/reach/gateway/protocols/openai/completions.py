@@ -7,13 +7,12 @@ from typing import Any
 
 import msgspec
 
-from catena.core.errors import InputError, NotFoundError, UnsupportedError
+from catena.core.errors import InputError, UnsupportedError
 from catena.core.messages import CompletionRequest, Delta, Event, Finished, OutputFormat, Reply, TokenLogprob, Usage
 from catena.reach.gateway import answering
-from catena.reach.gateway.answering import Accepted
 from catena.reach.gateway.exchange import Exchange
 from catena.reach.gateway.protocols.openai import fields, parameters
-from catena.reach.gateway.protocols.openai.chat_form import DONE, comment, usage_form
+from catena.reach.gateway.protocols.openai.chat_form import ChunkRenderer, usage_form
 from catena.reach.gateway.protocols.openai.naming import Naming
 from catena.reach.gateway.sampling import MAX_LOGPROBS, within
 from catena.reach.gateway.wire import check_fields, convert, read_json
@@ -40,16 +39,12 @@ async def complete(exchange: Exchange) -> None:
     wire = convert(body, CompletionWire)
     request = to_request(wire, exchange.warnings)
     exchange.caller = Caller(exchange.caller.key, "openai.completions")
-    try:
-        if wire.stream:
-            has_usage = wire.stream_options is not None and bool(wire.stream_options.include_usage)
-            renderer = CompletionRenderer(has_usage=has_usage, has_logprobs=wire.logprobs is not None)
-            await answering.stream(exchange, request, renderer)
-            return
-        accepted, reply = await answering.whole(exchange, request)
-    except NotFoundError as error:
-        error.param = error.param or "model"
-        raise
+    if wire.stream:
+        has_usage = wire.stream_options is not None and bool(wire.stream_options.include_usage)
+        renderer = CompletionRenderer(has_usage=has_usage, has_logprobs=wire.logprobs is not None)
+        await answering.stream(exchange, request, renderer)
+        return
+    accepted, reply = await answering.whole(exchange, request)
     naming = Naming.of("cmpl", accepted)
     await exchange.answer(200, _completion(naming, reply, has_logprobs=wire.logprobs is not None))
 
@@ -104,11 +99,7 @@ def _completion(naming: Naming, reply: Reply, *, has_logprobs: bool) -> bytes:
     ]
     return encode(
         {
-            "id": naming.id,
-            "object": "text_completion",
-            "created": naming.created,
-            "model": naming.model,
-            "system_fingerprint": naming.fingerprint,
+            **naming.head("text_completion"),
             "choices": choices,
             "usage": usage_form(reply.usage),
         }
@@ -130,30 +121,15 @@ def _logprobs(logprobs: Sequence[TokenLogprob], offset: int) -> tuple[dict[str, 
     return form, offset
 
 
-class CompletionRenderer:
+class CompletionRenderer(ChunkRenderer):
     """Writes chunks of text."""
 
-    content_type = "text/event-stream; charset=utf-8"
+    prefix = "cmpl"
+    kind = "text_completion"
 
     def __init__(self, *, has_usage: bool, has_logprobs: bool) -> None:
-        self._has_usage = has_usage
-        self._has_logprobs = has_logprobs
+        super().__init__(has_usage=has_usage, has_logprobs=has_logprobs)
         self._offsets: dict[int, int] = {}
-        self._head = b""
-        self._tail = b""
-
-    def start(self, accepted: Accepted) -> bytes:
-        naming = Naming.of("cmpl", accepted)
-        common = {
-            "id": naming.id,
-            "object": "text_completion",
-            "created": naming.created,
-            "model": naming.model,
-            "system_fingerprint": naming.fingerprint,
-        }
-        self._head = b"data: " + encode(common)[:-1] + b',"choices":['
-        self._tail = b'],"usage":null}\n\n' if self._has_usage else b"]}\n\n"
-        return b""
 
     def event(self, event: Event) -> bytes:
         match event:
@@ -166,15 +142,9 @@ class CompletionRenderer:
             case Finished():
                 return self._chunk(event.choice, b'""', b"null", encode(event.reason))
             case Usage() if self._has_usage:
-                return self._head + b'],"usage":' + encode(usage_form(event)) + b"}\n\n"
+                return self._usage(event)
             case _:
                 return b""
-
-    def end(self) -> bytes:
-        return DONE
-
-    def sign(self, phase: str, fraction: float | None) -> bytes:
-        return comment(phase, fraction)
 
     def _chunk(self, choice: int, text: bytes, logprobs: bytes, reason: bytes) -> bytes:
         return b'%b{"index":%d,"text":%b,"logprobs":%b,"finish_reason":%b}%b' % (

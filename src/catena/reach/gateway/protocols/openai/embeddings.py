@@ -9,12 +9,13 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from catena.core.errors import InputError, NotFoundError
+from catena.core.errors import InputError
 from catena.core.messages import EmbedRequest
 from catena.reach.gateway.answering import server_timing, until_gone
 from catena.reach.gateway.exchange import Exchange
 from catena.reach.gateway.protocols.openai import fields
 from catena.reach.gateway.protocols.openai.completions import token_ids
+from catena.reach.gateway.sampling import at_least_one
 from catena.reach.gateway.wire import check_fields, convert, read_json
 from catena.reach.ticket import Caller
 
@@ -36,16 +37,11 @@ async def embed(exchange: Exchange) -> None:
     body = await read_json(exchange)
     check_fields(body, fields.EMBEDDING, exchange.warnings)
     wire = convert(body, EmbeddingWire)
-    if wire.dimensions is not None and wire.dimensions < 1:
-        raise InputError("dimensions must be at least 1", param="dimensions")
+    at_least_one("dimensions", wire.dimensions)
     request = EmbedRequest(wire.model, _inputs(wire.input), wire.dimensions)
     exchange.caller = Caller(exchange.caller.key, "openai.embeddings")
-    try:
-        async with until_gone(exchange):
-            answer = await exchange.services.router.embed(request, exchange.caller)
-    except NotFoundError as error:
-        error.param = error.param or "model"
-        raise
+    async with until_gone(exchange):
+        answer = await exchange.services.router.embed(request, exchange.caller)
     exchange.receipt, exchange.model = answer.receipt, answer.model.name
     embedded = answer.embedded
     exchange.usage = embedded.usage

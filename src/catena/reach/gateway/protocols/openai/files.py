@@ -16,7 +16,7 @@ from catena.reach.gateway.failures import HttpError
 from catena.reach.gateway.multipart import Form, read_form
 from catena.reach.gateway.native import answer_json
 from catena.reach.gateway.protocols.openai import fields
-from catena.reach.gateway.protocols.openai.pages import page, runner
+from catena.reach.gateway.protocols.openai.pages import is_rising, page, runner
 from catena.reach.gateway.wire import unknown_field
 
 PURPOSES = ("assistants", "batch", "evals", "fine-tune", "user_data", "vision")
@@ -53,16 +53,14 @@ async def upload(exchange: Exchange) -> None:
 async def list_files(exchange: Exchange) -> None:
     """Answer GET /v1/files."""
     limit = exchange.query_int("limit", MAX_ROWS, 1, MAX_ROWS)
-    order = exchange.query.get("order", "desc")
-    if order not in ("asc", "desc"):
-        raise InputError("order must be asc or desc", param="order")
+    rising = is_rising(exchange)
     find = partial(
         runner(exchange).files.rows,
         exchange.caller.key,
         purpose=exchange.query.get("purpose"),
         after=exchange.query.get("after"),
         limit=limit + 1,
-        is_rising=order == "asc",
+        is_rising=rising,
     )
     rows = await anyio.to_thread.run_sync(find)
     await answer_json(exchange, page([file_form(row) for row in rows], limit))

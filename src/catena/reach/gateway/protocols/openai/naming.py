@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec import Struct
 
 from catena.core.clock import now_ns
@@ -22,3 +24,13 @@ class Naming(Struct, frozen=True):
         tail = accepted.receipt.partition("_")[2]
         digest = accepted.model.digest.rpartition(":")[2][:12]
         return cls(f"{prefix}-{tail}", now_ns() // 1_000_000_000, accepted.model.name, f"fp_{digest}")
+
+    def head(self, kind: str) -> dict[str, Any]:
+        """The fields that an answer, or chunk of one, of this `kind` begins with."""
+        return {
+            "id": self.id,
+            "object": kind,
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": self.fingerprint,
+        }

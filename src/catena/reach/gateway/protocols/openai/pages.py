@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from catena.core.errors import InputError
 from catena.reach.batches import Runner
 from catena.reach.gateway.exchange import Exchange
 from catena.reach.gateway.failures import HttpError
@@ -19,6 +20,14 @@ def page(forms: list[dict[str, Any]], limit: int) -> dict[str, Any]:
         "last_id": shown[-1]["id"] if shown else None,
         "has_more": len(forms) > limit,
     }
+
+
+def is_rising(exchange: Exchange) -> bool:
+    """Whether the oldest comes first, by `order`. Raises InputError."""
+    order = exchange.query.get("order", "desc")
+    if order not in ("asc", "desc"):
+        raise InputError("order must be asc or desc", param="order")
+    return order == "asc"
 
 
 def runner(exchange: Exchange) -> Runner:

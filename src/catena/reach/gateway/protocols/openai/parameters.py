@@ -14,6 +14,7 @@ from catena.reach.gateway.sampling import SamplingWire, at_least_one, check_boun
 MAX_STOPS = 4
 MAX_CHOICES = 8
 MAX_BIASES = 1024
+MAX_METADATA, MAX_METADATA_NAME, MAX_METADATA_VALUE = 16, 64, 512
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
@@ -86,6 +87,17 @@ def think(effort: Effort | None, name: str, warnings: list[str]) -> bool | None:
     if effort != "none":
         warnings.append(f"{name} honoured only as on or off: the engine knows no degrees")
     return effort != "none"
+
+
+def check_metadata(pairs: dict[str, str] | None) -> None:
+    """Bounds of what is kept as it is. Raises InputError."""
+    if len(pairs or ()) > MAX_METADATA:
+        raise InputError(f"metadata takes at most {MAX_METADATA} texts", param="metadata")
+    if any(len(name) > MAX_METADATA_NAME or len(text) > MAX_METADATA_VALUE for name, text in (pairs or {}).items()):
+        raise InputError(
+            f"in metadata, names have at most {MAX_METADATA_NAME} characters and texts {MAX_METADATA_VALUE}",
+            param="metadata",
+        )
 
 
 def grammar_output(wire: Common, other: OutputFormat, rival: str = "response_format") -> OutputFormat:

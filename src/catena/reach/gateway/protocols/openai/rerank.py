@@ -8,11 +8,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from catena.core.errors import InputError, NotFoundError, UnsupportedError
+from catena.core.errors import InputError, UnsupportedError
 from catena.core.messages import RerankRequest
 from catena.reach.gateway.answering import server_timing, until_gone
 from catena.reach.gateway.exchange import Exchange
 from catena.reach.gateway.protocols.openai import fields
+from catena.reach.gateway.sampling import at_least_one
 from catena.reach.gateway.wire import check_fields, convert, read_json
 from catena.reach.router import RerankedAnswer
 from catena.reach.ticket import Caller
@@ -44,12 +45,8 @@ async def rerank(exchange: Exchange) -> None:
     wire = convert(body, RerankWire)
     request = to_request(wire)
     exchange.caller = Caller(exchange.caller.key, "openai.rerank")
-    try:
-        async with until_gone(exchange):
-            answer = await exchange.services.router.rerank(request, exchange.caller)
-    except NotFoundError as error:
-        error.param = error.param or "model"
-        raise
+    async with until_gone(exchange):
+        answer = await exchange.services.router.rerank(request, exchange.caller)
     exchange.receipt, exchange.model, exchange.usage = answer.receipt, answer.model.name, answer.reranked.usage
     exchange.headers_out["server-timing"] = server_timing(answer.reranked.timings, 0.0)
     exchange.warnings += warnings(request, answer)
@@ -66,8 +63,7 @@ def to_request(wire: RerankWire) -> RerankRequest:
     if not 1 <= len(wire.documents) <= MAX_DOCUMENTS:
         raise InputError(f"documents must be 1 to {MAX_DOCUMENTS}", param="documents")
     for name, value in (("top_n", wire.top_n), ("max_tokens_per_doc", wire.max_tokens_per_doc)):
-        if value is not None and value < 1:
-            raise InputError(f"{name} must be at least 1", param=name)
+        at_least_one(name, value)
     documents = tuple(_text(document, f"documents[{index}]") for index, document in enumerate(wire.documents))
     return RerankRequest(
         wire.model, wire.query, documents, may_cut=wire.truncation is not False, max_tokens=wire.max_tokens_per_doc

@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from catena.core.errors import InputError, NotFoundError, TooLargeError, UnsupportedError
+from catena.core.errors import InputError, TooLargeError, UnsupportedError
 from catena.core.messages import ChatRequest, DetokeniseRequest, TokeniseRequest, Tokens
 from catena.reach.gateway.answering import until_gone
 from catena.reach.gateway.exchange import Exchange
@@ -95,12 +95,8 @@ async def detokenise(exchange: Exchange) -> None:
 async def _ask(exchange: Exchange, request: TokeniseRequest | DetokeniseRequest) -> TokensAnswer:
     task = "tokenize" if isinstance(request, TokeniseRequest) else "detokenize"
     exchange.caller = Caller(exchange.caller.key, f"openai.{task}")
-    try:
-        async with until_gone(exchange):
-            answer = await exchange.services.router.tokenise(request, exchange.caller)
-    except NotFoundError as error:
-        error.param = error.param or "model"
-        raise
+    async with until_gone(exchange):
+        answer = await exchange.services.router.tokenise(request, exchange.caller)
     exchange.receipt, exchange.model = answer.receipt, answer.model.name
     return answer
 

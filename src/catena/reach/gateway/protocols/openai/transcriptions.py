@@ -13,7 +13,7 @@ from anyio import TemporaryDirectory
 from msgspec import Struct
 
 from catena.core.clock import monotonic_s
-from catena.core.errors import InputError, NotFoundError, UnsupportedError
+from catena.core.errors import InputError, UnsupportedError
 from catena.core.messages import Listened, Segment, TranscribeRequest
 from catena.core.messages.reply import Collector
 from catena.reach.gateway import answering
@@ -62,14 +62,10 @@ async def transcribe(exchange: Exchange) -> None:
             )
     request = TranscribeRequest(wire.model, audio, _language(wire))
     exchange.caller = Caller(exchange.caller.key, "openai.transcriptions")
-    try:
-        if is_stream:
-            await answering.stream(exchange, request, TranscriptRenderer())
-            return
-        heard = await _whole(exchange, request)
-    except NotFoundError as error:
-        error.param = error.param or "model"
-        raise
+    if is_stream:
+        await answering.stream(exchange, request, TranscriptRenderer())
+        return
+    heard = await _whole(exchange, request)
     if cut := sum(segment.is_cut for segment in heard.segments):
         exchange.warnings.append(f"the model repeated itself in {cut} of the segments, which were cut short")
     await exchange.answer(200, body(heard, format), CONTENT_TYPES[format])

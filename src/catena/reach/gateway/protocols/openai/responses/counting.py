@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from catena.core.errors import InputError, NotFoundError
+from catena.core.errors import InputError
 from catena.reach.gateway.answering import unless_gone, warn_lost
 from catena.reach.gateway.exchange import Exchange
 from catena.reach.gateway.protocols.openai.responses import asking, fields
@@ -25,11 +25,7 @@ async def count(exchange: Exchange) -> None:
     earlier = await history(exchange, wire.previous_response_id)
     items = await resolved(exchange, read(wire.input), earlier)
     question = asking.question(wire, parts, [*earlier, *items], len(earlier))
-    try:
-        counted = await unless_gone(exchange, exchange.services.router.count(question, exchange.caller))
-    except NotFoundError as error:
-        error.param = error.param or "model"
-        raise
+    counted = await unless_gone(exchange, exchange.services.router.count(question, exchange.caller))
     exchange.receipt, exchange.model = counted.receipt, counted.model.name
     warn_lost(exchange, counted.lost)
     await exchange.answer(200, encode({"object": "response.input_tokens", "input_tokens": counted.num_tokens}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 
-from catena.core.errors import CancelledError, CatenaError, InputError, NotFoundError, UnsupportedError
+from catena.core.errors import CancelledError, CatenaError, InputError, UnsupportedError
 from catena.core.messages import ChatRequest, Event
 from catena.reach.gateway import answering
 from catena.reach.gateway.exchange import Exchange
@@ -29,16 +29,12 @@ async def create(exchange: Exchange) -> None:
     wire = convert(body, asking.ResponseWire)
     exchange.caller = Caller(exchange.caller.key, "openai.responses")
     request, asked = await _asked(exchange, wire)
-    try:
-        if wire.background and (archive := shelf(exchange)) is not None:
-            await course.begin(exchange, request, asked, archive, streams=bool(wire.stream))
-        elif wire.stream:
-            await _stream(exchange, request, asked)
-        else:
-            await _whole(exchange, request, asked)
-    except NotFoundError as error:
-        error.param = error.param or "model"
-        raise
+    if wire.background and (archive := shelf(exchange)) is not None:
+        await course.begin(exchange, request, asked, archive, streams=bool(wire.stream))
+    elif wire.stream:
+        await _stream(exchange, request, asked)
+    else:
+        await _whole(exchange, request, asked)
 
 
 async def compact(exchange: Exchange) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from catena.core.errors import InputError, NotFoundError
 from catena.reach.gateway.answering import STREAM_HEADERS
 from catena.reach.gateway.exchange import Exchange
+from catena.reach.gateway.protocols.openai.pages import is_rising, page
 from catena.reach.gateway.protocols.openai.responses.course import follow, live, stop
 from catena.reach.gateway.protocols.openai.responses.form import CONTENT_TYPE, LOST, encode, error_frame, frame
-from catena.reach.gateway.protocols.openai.responses.items import Item
 from catena.reach.gateway.protocols.openai.responses.keeping import UNKNOWN, Found, find
 
 MAX_PAGE = 100
@@ -68,28 +66,13 @@ async def cancel(exchange: Exchange) -> None:
 async def input_items(exchange: Exchange) -> None:
     """GET /v1/responses/{id}/input_items: what was sent with the question, newest first unless `order` is asc."""
     found = await find(exchange, exchange.params["id"])
-    query = exchange.query
-    order, after = query.get("order", "desc"), query.get("after")
-    if order not in ("asc", "desc"):
-        raise InputError("order must be asc or desc", param="order")
-    items = found.asked if order == "asc" else found.asked[::-1]
+    items, after = found.asked if is_rising(exchange) else found.asked[::-1], exchange.query.get("after")
     if after is not None:
         places = [index for index, item in enumerate(items) if item["id"] == after]
         if not places:
             raise InputError("after names no item of this response", param="after")
         items = items[places[0] + 1 :]
-    await exchange.answer(200, encode(_page(items, exchange.query_int("limit", 20, 1, MAX_PAGE))))
-
-
-def _page(items: list[Item], limit: int) -> dict[str, Any]:
-    data = items[:limit]
-    return {
-        "object": "list",
-        "data": data,
-        "first_id": data[0]["id"] if data else None,
-        "last_id": data[-1]["id"] if data else None,
-        "has_more": len(items) > limit,
-    }
+    await exchange.answer(200, encode(page(items, exchange.query_int("limit", 20, 1, MAX_PAGE))))
 
 
 def _frames(found: Found, number: int) -> list[bytes]:
