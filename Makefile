@@ -12,7 +12,7 @@ run: .venv/.ready
 
 test: lint
 	$(VENV)/python setup/machine.py
-	$(VENV)/python -m pytest $(ARGS)
+	$(VENV)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: .venv/.ready-dev
 	$(VENV)/ruff check

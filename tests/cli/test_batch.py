@@ -76,7 +76,12 @@ def test_a_batch_is_come_back_to_after_its_command_was_interrupted(
     file, out = write(tmp_path / "in.jsonl", 400), tmp_path / "out.jsonl"
     environ = {name: value for name, value in os.environ.items() if not name.startswith("CATENA_")}
     words = [sys.executable, "-m", "catena", "batch", str(file), "-o", str(out)]
-    with subprocess.Popen(words, env={**environ, "CATENA_HOME": str(home)}, stderr=subprocess.PIPE, text=True) as begun:
+    environ["CATENA_HOME"] = str(home)
+
+    def heed() -> None:  # a run of tests in the background hands on that interrupts are to be ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(words, env=environ, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as begun:
         assert begun.stderr is not None
         id = begun.stderr.readline().split()[0]
         begun.send_signal(signal.SIGINT)
