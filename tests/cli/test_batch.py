@@ -81,7 +81,7 @@ def test_a_batch_is_come_back_to_after_its_command_was_interrupted(
     def heed() -> None:  # a run of tests in the background hands on that interrupts are to be ignored
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    with subprocess.Popen(words, env=environ, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as begun:
+    with subprocess.Popen(words, env=environ, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as begun:  # noqa: PLW1509
         assert begun.stderr is not None
         id = begun.stderr.readline().split()[0]
         begun.send_signal(signal.SIGINT)
