@@ -13,6 +13,7 @@ _SEQUENCE = "no model here keeps a state between requests"
 
 REQUEST: Mapping[str, Field] = {
     "id": honoured("comes back with the answer"),
+    "model_name": honoured("extension: that of the address, as KServe's client repeats it; any other is refused"),
     "parameters": honoured("see below"),
     "inputs": honoured("name, shape, datatype, parameters and data of each, as the model's signature wants them"),
     "outputs": honoured("name and parameters of those wanted, in this order; without it all"),
