@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from catena.core import registry
-from catena.core.errors import NotFoundError
+from catena.core.errors import MissingExtraError, NotFoundError
 
 PLUG_IN = """\
 print("loaded", __name__)
@@ -47,7 +47,11 @@ def test_every_implementation_inside_exports_what_its_room_promises(seam: str) -
     names = registry.names(seam, all=True)
     assert names == sorted(names) and names
     for name in names:
-        assert registry.find(seam, name) is not None
+        try:
+            assert registry.find(seam, name) is not None
+        except MissingExtraError as error:
+            # The one extra that the tests' own leaves out: gigabytes on many machines.
+            assert (name, error.hint) == ("torch", "pip install 'catena[torch]'")
 
 
 def test_listing_imports_no_implementation() -> None:

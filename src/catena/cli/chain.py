@@ -87,7 +87,9 @@ class Chain(NamedTuple):
         files = Files(
             database, self.home / "files", max_files=settings.max_uploads, max_bytes=settings.max_uploads_bytes
         )
-        return Runner(Batches(database, self.home / "batches"), files, access, settings)
+        runner = Runner(Batches(database, self.home / "batches"), files, access, settings)
+        runner.recover()
+        return runner
 
 
 class Sessions(NamedTuple):

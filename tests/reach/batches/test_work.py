@@ -18,6 +18,7 @@ from catena.core.errors import BusyError, ConflictError, IntegrityError, NotFoun
 from catena.core.settings import ReachSettings
 from catena.reach.access import Access, Identity
 from catena.reach.batches import Answered, Batch, Batches, Counts, Files, Runner, batches, runner, work
+from catena.reach.batches.files import new_file_id
 from catena.store.database import Database
 
 pytestmark = pytest.mark.anyio
@@ -49,6 +50,7 @@ class Desk:
         self.files = Files(self.table, self.home / "files", max_files=9, max_bytes=100_000, clock_ns=clock)
         self.batches = Batches(self.table, self.home / "batches", clock_ns=clock)
         self.runner = Runner(self.batches, self.files, self.access, ReachSettings(batch_concurrency=2))
+        self.runner.recover()
 
     async def good(self, body: Any) -> Answered:
         return GOOD
@@ -338,14 +340,22 @@ def test_an_owner_has_so_many_bytes_and_no_more(desk: Desk) -> None:
     desk.leave("x" * 10_001, owner="other")
 
 
+async def test_what_comes_in_while_work_begins_is_left_alone(desk: Desk) -> None:
+    draft, moved = desk.files.make_folder() / "another", desk.home / "files" / new_file_id()
+    draft.write_text("on its way")
+    moved.write_text("in its place, not listed yet")
+    batch = desk.make(1)
+    async with desk.working():
+        await until(lambda: not desk.now(batch).is_open)
+    assert (draft.read_text(), moved.read_text()) == ("on its way", "in its place, not listed yet")
+
+
 def test_at_a_start_drafts_and_strays_go_and_files_stay(desk: Desk) -> None:
     kept = desk.leave("a")
     (desk.files.drafts / "draft_1").write_text("half")
     (desk.home / "files" / "file-stray").write_text("no row")
     (desk.home / "batches" / "batch_stray").mkdir(parents=True)
     desk.open()
-    desk.files.recover()
-    desk.batches.recover()
     assert sorted(path.name for path in (desk.home / "files").iterdir()) == [kept]
     assert list((desk.home / "batches").iterdir()) == []
 

@@ -64,15 +64,13 @@ class Batches:
         """Delete the journal of a batch whose answers are in place."""
         shutil.rmtree(self.folder(id), ignore_errors=True)
 
-    def recover(self) -> list[Batch]:
-        """At the start of the only process that works: what is to be gone on with, oldest first."""
-        found = self.open_rows()
+    def recover(self) -> None:
+        """At the start of the only process that works, before it takes batches: journals of those that are over go."""
         if self._folder.is_dir():
-            names = {batch.id for batch in found}
+            names = {batch.id for batch in self.open_rows()}
             for path in self._folder.iterdir():
                 if path.name not in names:
                     shutil.rmtree(path, ignore_errors=True)
-        return found
 
     def open_rows(self) -> list[Batch]:
         """Every batch that is not over, oldest first."""

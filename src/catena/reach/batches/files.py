@@ -67,15 +67,15 @@ class Files:
         self._clock_ns = clock_ns
         self._adopting = threading.Lock()
 
-    def recover(self, in_use: frozenset[str] = frozenset()) -> None:
-        """At the start of the only process that writes: drafts and files that no row names are deleted."""
+    def recover(self) -> None:
+        """At the start of the only process that writes, before it takes files: drafts and files that no row names are
+        deleted."""
         shutil.rmtree(self.drafts, ignore_errors=True)
         if self._folder.is_dir():
             named = {id for (id,) in self._table.read("SELECT id FROM files")}
             for path in self._folder.iterdir():
                 if path.name not in named:
                     path.unlink()
-        self.sweep(in_use)
 
     @property
     def drafts(self) -> Path:

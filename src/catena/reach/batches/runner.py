@@ -34,18 +34,24 @@ class Runner:
         self._works: dict[str, Work] = {}
         self._means: Means | None = None
 
+    def recover(self) -> None:
+        """Clear away what a process that died left, once, before anybody can ask: later it may be somebody's work."""
+        try:
+            self.files.recover()
+            self.batches.recover()
+        except (CatenaError, OSError) as error:
+            log.warning("what was left of batches and files stays: %s", error)
+
     async def run(self, ask: Ask) -> None:
         """Go on with what was begun, then with what comes, until cancelled; then nothing of it runs any more."""
         turns = anyio.CapacityLimiter(self.settings.batch_concurrency)
-        keep_house = self._recover
         async with self._running.running():
             self._means = Means(self.batches, self.files, self._access, self.settings, turns, ask, self._works)
             try:
                 while True:
                     try:
-                        for batch in await anyio.to_thread.run_sync(keep_house):
+                        for batch in await anyio.to_thread.run_sync(self._look):
                             self.start(batch)
-                        keep_house = self._sweep
                     except (CatenaError, OSError) as error:
                         log.warning("batches and files are not looked after: %s", error)
                     await anyio.sleep(SWEEP_S)
@@ -64,11 +70,7 @@ class Runner:
         if work := self._works.get(id):
             work.scope.cancel()
 
-    def _recover(self) -> list[Batch]:
-        self.files.recover(self.batches.inputs())
-        return self.batches.recover()
-
-    def _sweep(self) -> list[Batch]:
-        """Also what broke off is gone on with, e.g. for want of space on the disk."""
+    def _look(self) -> list[Batch]:
+        """Delete what is past its time; what is to be gone on with, also what broke off, e.g. for want of space."""
         self.files.sweep(self.batches.inputs())
         return self.batches.open_rows()
