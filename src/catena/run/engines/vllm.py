@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from catena.core.manifest import StoredModel
 from catena.core.messages import ToolChoice
-from catena.core.protocols import Placement
-from catena.core.settings import ServedSettings
-from catena.run.served.installation import Installation, Server
-from catena.run.served.session import MODEL, Embedding, Generating
-from catena.run.served.starting import Kind, Launch, Starter
+from catena.run.served.installation import Server
+from catena.run.served.session import MODEL
+from catena.run.served.starting import Kind, Launch, ServedEngine
 
 RESERVED = frozenset(
     {
@@ -92,20 +89,7 @@ KIND = Kind(
 )
 
 
-class Engine:
+class Engine(ServedEngine):
     """vLLM as `[run.vllm]` describes it."""
 
-    def __init__(self, settings: ServedSettings | None = None) -> None:
-        self._starter = Starter(KIND, settings or ServedSettings())
-
-    def accepts(self, model: StoredModel) -> str | None:
-        """None for a safetensors model that generates or embeds, where vLLM is installed; else why not."""
-        return self._starter.refusal(model)
-
-    def installation(self) -> Installation:
-        """Where vLLM is, or why it cannot be used."""
-        return self._starter.installation()
-
-    async def load(self, model: StoredModel, placement: Placement) -> Generating | Embedding:
-        """Start a server with `model`; see Starter.load for errors."""
-        return await self._starter.load(model, placement)
+    kind = KIND

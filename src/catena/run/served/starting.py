@@ -113,21 +113,22 @@ class ModelsWire(Struct, frozen=True):
     data: list[ModelWire]
 
 
-class Starter:
-    """Starts servers of one kind."""
+class ServedEngine:
+    """An engine that starts a server of its `kind` for each model, as the settings of that kind describe it."""
 
-    def __init__(self, kind: Kind, settings: ServedSettings) -> None:
-        self._kind = kind
-        self._settings = settings
+    kind: Kind
+
+    def __init__(self, settings: ServedSettings | None = None) -> None:
+        self._settings = settings or ServedSettings()
         self._backoff = Backoff()
 
     def installation(self) -> Installation:
         """Where the server is, or why it cannot be used."""
-        return find(self._kind.server, self._settings)
+        return find(self.kind.server, self._settings)
 
-    def refusal(self, model: StoredModel) -> str | None:
+    def accepts(self, model: StoredModel) -> str | None:
         """None for a safetensors model that generates or embeds, where the server is installed; else why not."""
-        name, manifest = self._kind.server.name, model.manifest
+        name, manifest = self.kind.server.name, model.manifest
         if manifest.format != "safetensors":
             return f"{name} reads safetensors, not {manifest.format}"
         if manifest.task not in TASKS:
@@ -144,7 +145,7 @@ class Starter:
         too little memory, BusyError after failures in a row, EngineError for a server that does not start.
         """
         if placement.adapters:
-            raise UnsupportedError(f"{self._kind.title} is not given adapters here", hint="ask the model without them")
+            raise UnsupportedError(f"{self.kind.title} is not given adapters here", hint="ask the model without them")
         device = await anyio.to_thread.run_sync(self._device, placement.device)
         await anyio.to_thread.run_sync(_check_files, model)
         self._backoff.check(model.digest, model.name)
@@ -155,7 +156,7 @@ class Starter:
             raise
         version = self.installation().version or "of unknown version"
         facts = SessionFacts(
-            engine=f"{self._kind.server.name} {version}",
+            engine=f"{self.kind.server.name} {version}",
             device=device,
             slots=self._settings.slots,
             context_tokens=context_tokens,
@@ -164,13 +165,13 @@ class Starter:
         return self._session(model, running, facts)
 
     def _session(self, model: StoredModel, running: Running, facts: SessionFacts) -> Generating | Embedding:
-        dialect, on_end = OpenAI(self._kind.quirks), partial(self._ended, model.digest)
+        dialect, on_end = OpenAI(self.kind.quirks), partial(self._ended, model.digest)
         if model.manifest.task == "embed":
             return Embedding(running, facts, dialect, on_end, int(model.fact("embedding_width", 0)))
         has_images = any(entry.role in PROJECTORS for entry in model.manifest.files)
-        lacking = partial(self._kind.lacking, self._settings.arguments)
+        lacking = partial(self.kind.lacking, self._settings.arguments)
         abilities = Abilities(facts.slots, has_images, lacking)
-        session = Counting if self._kind.is_counting else Generating
+        session = Counting if self.kind.is_counting else Generating
         return session(running, facts, dialect, on_end, abilities)
 
     def _ended(self, digest: str, is_steady: bool) -> None:
@@ -182,7 +183,7 @@ class Starter:
     def _device(self, asked: str) -> str:
         """The device of the settings, else the one asked for, else what this machine has: `cpu` asks for nothing."""
         if asked not in DEVICES:
-            raise ResourceError(f"{self._kind.title} has no device {asked!r}", hint=f"use {', '.join(DEVICES)}")
+            raise ResourceError(f"{self.kind.title} has no device {asked!r}", hint=f"use {', '.join(DEVICES)}")
         if self._settings.device:
             return self._settings.device
         drivers = {(one.vendor, one.driver) for one in devices.accelerators() if one.kind == "gpu"}
@@ -192,10 +193,10 @@ class Starter:
         return found
 
     async def _started(self, model: StoredModel, placement: Placement, device: str) -> tuple[Running, int]:
-        private = Path(tempfile.mkdtemp(prefix=f"{self._kind.server.name}-", dir=_base(placement.folder)))
+        private = Path(tempfile.mkdtemp(prefix=f"{self.kind.server.name}-", dir=_base(placement.folder)))
         process: Process | None = None
         try:
-            address = Address(str(private / "socket")) if self._kind.has_socket else Address(port=free_port())
+            address = Address(str(private / "socket")) if self.kind.has_socket else Address(port=free_port())
             launch = Launch(
                 model.path("config").parent,
                 model.manifest.task,
@@ -206,10 +207,10 @@ class Starter:
                 secrets.token_hex(32),
                 private,
             )
-            name = f"{self._kind.server.name}-{model.digest.rpartition(':')[2][:12]}.log"
+            name = f"{self.kind.server.name}-{model.digest.rpartition(':')[2][:12]}.log"
             output = Output(Path(placement.folder or private) / name, [launch.key])
             process = self._process(launch, output)
-            running = Running(self._kind.title, process, address, launch.key, private, output.path, monotonic_s())
+            running = Running(self.kind.title, process, address, launch.key, private, output.path, monotonic_s())
             context_tokens = await self._ready(model, running, output)
         except BaseException:
             with anyio.CancelScope(shield=True):
@@ -224,7 +225,7 @@ class Starter:
         try:
             if installation.reason:
                 raise EngineError(installation.reason)
-            arguments, own = self._kind.build(launch)
+            arguments, own = self.kind.build(launch)
             path = search_path(installation.command, os.environ.get("PATH", ""))
             environ = scrubbed(os.environ, {"PATH": path, **own})
             return Process([*installation.command, *arguments, *self._settings.arguments], environ, output)
@@ -241,7 +242,7 @@ class Starter:
                 raise await self._failure(model, running, output)
             if (word := output.last(_PHASES)) and _PHASES[word] != phase:
                 phase = _PHASES[word]
-                log.info("%s, %s: %s", self._kind.title, model.name, phase)
+                log.info("%s, %s: %s", self.kind.title, model.name, phase)
             await process.wait(POLL_S)
         headers = {"authorization": f"Bearer {running.key}"}
         try:
@@ -251,8 +252,8 @@ class Starter:
             found = None
         tokens = next((one.max_model_len for one in found.data if one.id == MODEL), None) if found else None
         if not tokens:
-            raise EngineError(f"{self._kind.title} does not say what it loaded", hint=f"see {output.path}")
-        log.info("%s, %s: ready in %.1f s", self._kind.title, model.name, monotonic_s() - running.began_s)
+            raise EngineError(f"{self.kind.title} does not say what it loaded", hint=f"see {output.path}")
+        log.info("%s, %s: ready in %.1f s", self.kind.title, model.name, monotonic_s() - running.began_s)
         return tokens
 
     async def _is_healthy(self, running: Running) -> bool:
@@ -275,16 +276,16 @@ class Starter:
         while_text = f" while {_PHASES[word]}" if word else ""
         if output.has(_NO_MEMORY):
             return ResourceError(
-                f"{self._kind.title} has too little memory on its device for {model.name}",
-                hint=f"set run.context_tokens or run.{self._kind.server.name}.slots lower; see {output.path}",
+                f"{self.kind.title} has too little memory on its device for {model.name}",
+                hint=f"set run.context_tokens or run.{self.kind.server.name}.slots lower; see {output.path}",
             )
         if status == -signal.SIGKILL:
             # Nobody but the system, when it is out of memory, kills without a word.
             return ResourceError(
-                f"{self._kind.title} was killed{while_text}", hint="it may need more memory than there is"
+                f"{self.kind.title} was killed{while_text}", hint="it may need more memory than there is"
             )
         return EngineError(
-            f"{self._kind.title} cannot load {model.name}: it ended with status {status}{while_text}",
+            f"{self.kind.title} cannot load {model.name}: it ended with status {status}{while_text}",
             hint=f"see {output.path}",
         )
 
