@@ -6,7 +6,17 @@ from typing import Any
 
 import anyio
 import pytest
-from tests.conformance.asking import BOUND_S, NUMBERS, ask, chat, events_of, refuses_tools, text_of, usage_of
+from tests.conformance.asking import (
+    BOUND_S,
+    NUMBERS,
+    ask,
+    chat,
+    check_may_lack,
+    events_of,
+    refuses_tools,
+    text_of,
+    usage_of,
+)
 from tests.conformance.conftest import Loaded
 
 from catena.core.errors import InputError, UnsupportedError
@@ -20,6 +30,7 @@ TOOL = Tool("look", "Look something up", {"type": "object", "properties": {"what
 async def count(generator: Loaded, request: GenerateRequest) -> int:
     """The count, within BOUND_S."""
     if not isinstance(generator.session, Counter):
+        check_may_lack(generator, "counts")
         pytest.skip(f"{generator.session.facts.engine} does not count")
     with anyio.fail_after(BOUND_S):
         return await generator.session.count(request)
