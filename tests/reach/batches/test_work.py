@@ -212,9 +212,11 @@ async def test_no_turn_now_means_asking_again_and_no_memory_a_few_times(
 
 
 async def test_a_cancelled_batch_stops_the_requests_in_flight(desk: Desk) -> None:
+    started: list[str] = []
     stopped: list[str] = []
 
     async def endless(body: Any) -> Answered:
+        started.append(body["name"])
         try:
             await anyio.sleep_forever()
         finally:
@@ -224,7 +226,7 @@ async def test_a_cancelled_batch_stops_the_requests_in_flight(desk: Desk) -> Non
     desk.answer = endless
     batch = desk.make(5)
     async with desk.working():
-        await until(lambda: len(desk.asked) == 2)
+        await until(lambda: len(started) == 2)
         desk.batches.cancel(batch.id, "local")
         desk.runner.stop(batch.id)
         await until(lambda: not desk.now(batch).is_open)
