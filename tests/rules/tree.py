@@ -18,11 +18,18 @@ WIDTH = 120
 DEPTH = 3
 ROOMS = ("core", "watch", "store", "build", "run", "reach", "use", "domains", "cli")  # from the bottom up
 # Folders in which one file is one thing: their files are named even on the short tree.
-ONE_EACH = ("src/catena/cli/verbs", "src/catena/run/engines", "src/catena/reach/gateway/protocols")
+ONE_EACH = (
+    "src/catena/cli/verbs",
+    "src/catena/run/dialects",
+    "src/catena/run/engines",
+    "src/catena/reach/gateway/protocols",
+    "src/catena/reach/privacy/detectors",
+)
 
 # What has no docstring: top-level folders and files, in the order in which a newcomer needs them.
 TOP = {
     "src/catena": "the package; each room is one verb of a model's life",
+    "recipes": "one file = one reproducible run that makes data or weights which ship",
     "tests": "mirrors src; stories: the life of a model; conformance: one suite per seam; rules: layers, sizes, names",
     "bench": "one script = one published number; results/ with machine and date",
     "docs": "guides · reference (generated) · decisions · every file in one sentence (tree.md)",

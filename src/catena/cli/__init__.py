@@ -28,6 +28,7 @@ SUMMARIES = {
     "rm": "Remove a model's name.",
     "gc": "Free the space of files that no model needs.",
     "trace": "Show the whole chain behind one answer.",
+    "privacy": "Find what is private in texts, say what may leave, replace it.",
     "audit": "Show, prove, verify or export the audit log.",
     "keys": "Make, list and revoke API keys.",
     "config": "Show the settings and where each comes from.",

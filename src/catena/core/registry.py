@@ -24,7 +24,9 @@ class Room(NamedTuple):
 
 # Entry-point groups carry the same names with the prefix `catena.`, e.g. `catena.engines`.
 ROOMS: dict[str, Room] = {
+    "detectors": Room("catena.reach.privacy.detectors", "find"),
     "dialects": Room("catena.run.dialects", "dialect", frozenset({"dialect", "framing", "shapes"})),
+    "echoes": Room("catena.reach.privacy.echoes", "find"),
     "engines": Room("catena.run.engines", "Engine"),
     "protocols": Room("catena.reach.gateway.protocols", "routes"),
     "verbs": Room("catena.cli.verbs", "command"),

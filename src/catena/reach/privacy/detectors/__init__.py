@@ -1,0 +1,1 @@
+"""One file = one family of private text: each exports `find(text)`, which gives spans of it, in time linear in it."""
