@@ -32,6 +32,7 @@ from catena.core.messages.events import (
     TopLogprob,
     Usage,
 )
+from catena.core.messages.label import PUBLIC, Label, Mark, join
 from catena.core.messages.predict import Prediction, PredictRequest, Tensor
 from catena.core.messages.reply import Choice, Reply, canonical_bytes, collect
 from catena.core.messages.rerank import Reranked, RerankRequest
@@ -39,6 +40,7 @@ from catena.core.messages.tokens import DetokeniseRequest, TokeniseRequest, Toke
 from catena.core.messages.transcribe import Listened, Segment, TranscribeRequest
 
 __all__ = [
+    "PUBLIC",
     "Audio",
     "ChatRequest",
     "Choice",
@@ -57,7 +59,9 @@ __all__ = [
     "Finished",
     "GenerateRequest",
     "Image",
+    "Label",
     "Listened",
+    "Mark",
     "Message",
     "Opened",
     "Outcome",
@@ -88,5 +92,6 @@ __all__ = [
     "Usage",
     "canonical_bytes",
     "collect",
+    "join",
     "message_text",
 ]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
+
+from catena.core.messages.label import Mark
 
 Role = Literal["system", "user", "assistant", "tool"]
 
 
 class Text(Struct, frozen=True, tag="text"):
-    """Plain text."""
+    """Plain text. `mark` says where it came from, where that is known; unset, it is in no canonical bytes."""
 
     text: str
+    mark: Mark | UnsetType = UNSET
 
 
 class Image(Struct, frozen=True, tag="image"):
@@ -20,6 +23,7 @@ class Image(Struct, frozen=True, tag="image"):
 
     data: bytes
     media_type: str
+    mark: Mark | UnsetType = UNSET
 
 
 class Audio(Struct, frozen=True, tag="audio"):
@@ -27,6 +31,7 @@ class Audio(Struct, frozen=True, tag="audio"):
 
     data: bytes
     media_type: str
+    mark: Mark | UnsetType = UNSET
 
 
 Part = Text | Image | Audio
