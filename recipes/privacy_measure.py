@@ -70,8 +70,7 @@ HEAD = f"{'':28} {'texts':>6} {'P':>6} {'R':>6} {'F2':>6} {'span R':>7} {'leak':
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:
     """The lines of a file, gzipped or not."""
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    with opened as lines:
+    with path.open("rb") as raw, gzip.open(raw, "rb") if path.suffix == ".gz" else raw as lines:
         for line in lines:
             if line.strip():
                 yield json.loads(line)
@@ -130,7 +129,7 @@ def measure(
     by: str = "",
     show: int = 0,
 ) -> Measured:
-    """Scan every row and count. `only` keeps known spans of those types (then P says little); `by` groups by a field."""
+    """Scan every row and count. `only` keeps known spans of those types (P then says little); `by` groups."""
     got = Measured(
         Score(),
         {},
