@@ -58,7 +58,7 @@ def test_as_a_module_it_loads_nothing_of_catena_but_empty_packages() -> None:
 
 def test_it_is_short_and_needs_only_python_and_cryptography() -> None:
     text = Path(verifier.__file__).read_text()
-    assert len(text.splitlines()) < 300
+    assert len(text.splitlines()) < 360
     names = {
         name.split(".")[0]
         for node in ast.walk(ast.parse(text))

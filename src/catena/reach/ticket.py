@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -11,10 +12,13 @@ from catena.core.clock import now_ns
 from catena.core.errors import CatenaError
 from catena.core.ids import new_id
 from catena.core.messages import (
+    PUBLIC,
     Closed,
     Cost,
     Decision,
+    Egress,
     FinishReason,
+    Label,
     Opened,
     Outcome,
     Timings,
@@ -26,7 +30,7 @@ from catena.core.messages import (
 class Appends(Protocol):
     """The writing side of the audit log."""
 
-    async def append(self, record: Opened | Closed, /) -> int:
+    async def append(self, record: Opened | Egress | Closed, /) -> int:
         """Give the index of `record` once it is durable; finishes, in bounded time, also for a caller being cancelled.
 
         Raises AuditError when it cannot be written.
@@ -43,12 +47,15 @@ class Salts(Protocol):
 class Caller(Struct, frozen=True):
     """Who asks: the id of an API key, or `local`; and through which door, e.g. `openai.chat`.
 
-    What is asked in the background waits until nobody else does.
+    What is asked in the background waits until nobody else does. `session` names a conversation whose label sticks
+    ("": none), `label` is what the caller says that this request is worth, at least.
     """
 
     key: str = "local"
     door: str = "local"
     is_background: bool = False
+    session: str = ""
+    label: Label = PUBLIC
 
 
 def salted_digest(salt: bytes, content: bytes) -> str:
@@ -70,6 +77,10 @@ class Ticket:
         self.cost: Cost | None = None
         self._sent_digest: str | None = None
         self._num_sent = 0
+        self._returned = hashlib.sha256(salt)
+        self._num_returned = 0
+        self._num_departures = 0
+        self._lookups: list[str] = []
         self._log = log
         self._salt = salt
         self._index = index
@@ -102,6 +113,30 @@ class Ticket:
         """Keep the digest of the exact bytes that leave this machine."""
         self._sent_digest, self._num_sent = salted_digest(self._salt, body), len(body)
 
+    def digest(self, content: bytes) -> str:
+        """The digest of `content` under this record's own salt."""
+        return salted_digest(self._salt, content)
+
+    def note_lookup(self, name: str) -> None:
+        """The system's resolver is about to be asked for `name`."""
+        self._lookups.append(name)
+
+    def note_returned(self, data: bytes) -> None:
+        """Count bytes that came from the other end, in the order they came."""
+        self._returned.update(data)
+        self._num_returned += len(data)
+
+    async def depart(self, egress: Callable[[int, int, tuple[str, ...]], Egress]) -> Egress:
+        """Record what is about to leave; durable when this returns. Raises AuditError: then nothing may leave.
+
+        `egress` gets the entry that opened the request, the record's number, and the names that were looked up for it.
+        """
+        self._num_departures += 1
+        record = egress(self._index, self._num_departures, tuple(dict.fromkeys(self._lookups)))
+        await self._log.append(record)
+        self._lookups.clear()
+        return record
+
     async def close(self, outcome: Outcome, *, answer: bytes | None = None, error: BaseException | None = None) -> None:
         """Write the closing record; later calls do nothing. Finishes even if the caller is being cancelled.
 
@@ -126,6 +161,10 @@ class Ticket:
             sent_digest=self._sent_digest,
             sent_bytes=self._num_sent,
             cost=self.cost,
+            received_digest="sha256:" + self._returned.hexdigest() if self._num_returned else None,
+            received_bytes=self._num_returned,
+            departures=self._num_departures,
+            lookups=tuple(dict.fromkeys(self._lookups)),
         )
         await self._log.append(closed)
 

@@ -24,6 +24,7 @@ from catena.core.errors import AuditError, CatenaError
 from catena.core.messages import Closed, Opened
 from catena.watch import metrics
 from catena.watch.notes import Signs
+from catena.watch.pairing import Record
 from catena.watch.reader import AuditReader, Proof, Reading, Recorded
 from catena.watch.writer import TURN_OVER_RECORDS, Writer
 
@@ -43,7 +44,7 @@ _logger = logging.getLogger(__name__)
 
 
 class _Waiting(NamedTuple):
-    record: Opened | Closed
+    record: Record
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[int]
 
@@ -80,7 +81,7 @@ class AuditLog(Reading):
         """How often a batch was synced since the log was opened."""
         return self._writer.num_syncs
 
-    async def append(self, record: Opened | Closed) -> int:
+    async def append(self, record: Record) -> int:
         """Write `record` and return its index once it is durable.
 
         A cancelled caller waits until then all the same, so that it knows of every record it opened. Raises AuditError
@@ -110,7 +111,7 @@ class AuditLog(Reading):
         finally:
             timer.cancel()
 
-    async def _late(self, record: Opened | Closed, future: asyncio.Future[int]) -> int:
+    async def _late(self, record: Record, future: asyncio.Future[int]) -> int:
         """Wait for a record whose caller was cancelled; the caller's next wait will tell it so."""
         try:
             async with asyncio.timeout(APPEND_TIME_S):
@@ -132,7 +133,7 @@ class AuditLog(Reading):
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self._thread.join, CLOSE_TIME_S)
 
-    def _abandon(self, record: Opened | Closed, future: asyncio.Future[int]) -> None:
+    def _abandon(self, record: Record, future: asyncio.Future[int]) -> None:
         """Nobody waits any more: if the record still becomes durable and opens a request, close that as cancelled."""
 
         def close(done: asyncio.Future[int]) -> None:

@@ -1,6 +1,6 @@
-"""Which request an entry opens or closes, read from its first bytes without decoding the rest.
+"""Which request an entry opens, closes or belongs to, read from its first bytes without decoding the rest.
 
-An entry is the JSON of an Opened or a Closed as msgspec writes it: fields in order, so these stand first.
+An entry is the JSON of an Opened, an Egress or a Closed as msgspec writes it: fields in order, so these stand first.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ from typing import NamedTuple
 import msgspec
 
 from catena.core.errors import InputError, IntegrityError, TooLargeError
-from catena.core.messages import Closed, Opened
+from catena.core.messages import Closed, Egress, Opened
 from catena.watch.tiles import MAX_ENTRY_BYTES, unpack
 
 OPEN_START = b'{"type":"open","receipt":"'
 CLOSE_START = b'{"type":"close","receipt":"'
+LEAVE_START = b'{"type":"egress","receipt":"'
 _CLOSE = re.compile(rb'\{"type":"close","receipt":"([!#-\[\]-~]{1,128})","at_ns":-?\d{1,20},"opened_index":(\d{1,19}),')
+_LEAVE = re.compile(
+    rb'\{"type":"egress","receipt":"([!#-\[\]-~]{1,128})","at_ns":-?\d{1,20},"opened_index":(\d{1,19}),'
+)
 _OPENED = b',"opened_index":'
 _OPEN = re.compile(rb'\{"type":"open","receipt":"([!#-\[\]-~]{1,128})","at_ns":')
 
@@ -28,30 +32,35 @@ _USUAL_OPEN = struct.Struct(">H26s31s10s")
 _USUAL_CLOSE = struct.Struct(">H27s31s10s19x16s")
 _THEN = b'","at_ns":'
 _NOT_OPEN = "it closes a request that is not open there"
+_NOT_LEAVING = "it says what left for a request that is not open there"
+Record = Opened | Egress | Closed
 _KIND_AT, _IS_OPEN, _COMMA = 11, ord("o"), ord(",")
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Opened | Closed)
+_SHAPES: dict[type, re.Pattern[bytes]] = {Opened: _OPEN, Egress: _LEAVE, Closed: _CLOSE}
+
+_decoder = msgspec.json.Decoder(Record)
 
 
 class Part(NamedTuple):
-    """An entry's part in its request: `opened_index` is None in the entry that opens it."""
+    """An entry's part in its request: `opened_index` is None where it opens it, `is_end` where it closes it."""
 
     receipt: str
     opened_index: int | None
+    is_end: bool = False
 
 
-def encode(record: Opened | Closed) -> bytes:
+def encode(record: Record) -> bytes:
     """The entry for `record`. Raises InputError for an unfit receipt, TooLargeError above 65,535 bytes."""
     entry = _encoder.encode(record)
     if len(entry) > MAX_ENTRY_BYTES:
         raise TooLargeError(f"a record of {len(entry)} bytes is larger than the log takes ({MAX_ENTRY_BYTES})")
-    if not (_OPEN if isinstance(record, Opened) else _CLOSE).match(entry):
+    if not _SHAPES[type(record)].match(entry):
         raise InputError("the receipt of a record must be 1 to 128 printable ASCII characters without quotes")
     return entry
 
 
-def decode(entry: bytes) -> Opened | Closed:
+def decode(entry: bytes) -> Record:
     """The record in `entry`. Raises IntegrityError."""
     try:
         return _decoder.decode(entry)
@@ -60,10 +69,12 @@ def decode(entry: bytes) -> Opened | Closed:
 
 
 def part(entry: bytes) -> Part:
-    """What `entry` opens or closes. Raises IntegrityError if it is neither."""
+    """What `entry` opens, closes or belongs to. Raises IntegrityError if it is none of these."""
     if match := _OPEN.match(entry):
         return Part(match[1].decode(), None)
     if match := _CLOSE.match(entry):
+        return Part(match[1].decode(), int(match[2]), is_end=True)
+    if match := _LEAVE.match(entry):
         return Part(match[1].decode(), int(match[2]))
     raise IntegrityError("an entry neither opens nor closes a request")
 
@@ -76,6 +87,11 @@ def opening(receipt: str) -> bytes:
 def closing(receipt: str) -> bytes:
     """How the entry that closes `receipt` starts."""
     return CLOSE_START + receipt.encode() + b'"'
+
+
+def leaving(receipt: str) -> bytes:
+    """How an entry starts that says what left for `receipt`."""
+    return LEAVE_START + receipt.encode() + b'"'
 
 
 class Pairs:
@@ -143,5 +159,8 @@ class Pairs:
             self._open[match[1]] = index
         elif match := _CLOSE.match(entry):
             self._close(match[1], match[2], index)
+        elif match := _LEAVE.match(entry):
+            if self._open.get(match[1]) != int(match[2]):
+                self._fail(_NOT_LEAVING, index)
         else:
             self._fail("it neither opens nor closes a request", index)

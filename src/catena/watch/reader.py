@@ -30,6 +30,15 @@ class Recorded(NamedTuple):
     closed_index: int | None
 
 
+class Included(NamedTuple):
+    """One entry with its inclusion path (hashes, lowest first) under the signed tree head `note` of `size` entries."""
+
+    note: str
+    size: int
+    entry: bytes
+    path: list[bytes]
+
+
 class View(NamedTuple):
     """The log at one moment: entries from `base` on in memory, older ones in bundles; `size` of them are committed."""
 
@@ -104,9 +113,10 @@ class Reading:
         for index, entry in _backwards(self.folder, view):
             if len(rows) >= limit:
                 break
-            receipt, opened_index = pairing.part(entry)
+            receipt, opened_index, is_end = pairing.part(entry)
             if opened_index is not None:
-                closes[opened_index] = index
+                if is_end:
+                    closes[opened_index] = index
             elif is_past:
                 rows.append(self._recorded(view, index, closes.get(index)))
             else:
@@ -144,6 +154,14 @@ class Reading:
             records=tuple(self._proved(view, index) for index in indices),
             salt=None if salt is None else _base64(salt),
         )
+
+    def included(self, index: int) -> Included:
+        """Entry `index` and what proves it. Raises NotFoundError beyond the end."""
+        view = self._source.view
+        if not 0 <= index < view.size:
+            raise NotFoundError(f"the audit log has {view.size} entries, so no entry {index}")
+        path = merkle.inclusion(self._source.tree.node, index, view.size)
+        return Included(view.note, view.size, _entry(self.folder, view, index), path)
 
     def consistency(self, first: int) -> list[bytes]:
         """The path that proves today's log to extend its first `first` entries (RFC 6962, 2.1.2)."""
@@ -202,7 +220,8 @@ def _load(folder: Path, base: int, parsed: journal.Parsed) -> Still:
     num_open = len(head.open)
     for entry in entries:
         tree.append(leaf_hash(entry))
-        num_open += 1 if pairing.part(entry).opened_index is None else -1
+        part = pairing.part(entry)
+        num_open += (part.opened_index is None) - part.is_end
     return Still(tree, View(base, entries, base + len(entries), note, num_open))
 
 

@@ -1,6 +1,7 @@
 """Checks a proof that a request was recorded, offline: needs only this one file, Python and `cryptography`.
 
     python verifier.py proof.json --key verifier.vkey [--question FILE] [--answer FILE] [--explain]
+    python verifier.py egress.proof --key verifier.vkey [--sent FILE] [--explain]
 
 Prints `verified` and exits 0, or says what failed and exits 1. It proves that the log's key signed a tree that holds
 exactly these records, not that what they say is true. Hashing and proofs: RFC 6962 section 2.1 and RFC 9162 section
@@ -15,7 +16,9 @@ import binascii
 import hashlib
 import hmac
 import json
+import struct
 import sys
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +26,18 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 FORMAT = "catena.proof/1"
+# A proof of what left: this, salt or none, tree size, index, length of the path; then signature, salt, path, entry.
+EGRESS_START = b"catena-egress/1\n"
+EGRESS_HEAD = struct.Struct(">16sBQQB")
+# What such entries are likely to hold, for their compression (RFC 1951, as zlib's preset dictionary).
+EGRESS_WORDS = (
+    b'"substitutions":{"person":1,"address":1,"organisation":1,"phone":1,"email":1}"labels":["public"],"internal",'
+    b'"personal","secret"],"rules":["everything"],"policy":"sha256:"lookups":["api.com"],"proxy":"127.0.0.1:8080",'
+    b'"kind":"tunnel",{"type":"egress","receipt":"rcpt_01k","at_ns":17,"opened_index":1,"serial":1,"digest":"sha256:'
+    b'0123456789abcdef","num_bytes":1,"host":"api.openai.com","address":"127.0.0.1:443","certificate":"sha256:",'
+    b'"tls":"TLSv1.3","policy":"sha256:","rules":["default"],"labels":["'
+)
+MAX_ENTRY_BYTES = 65_535
 EMPTY_ROOT = hashlib.sha256(b"").digest()
 
 
@@ -229,6 +244,43 @@ def _check_pair(records: list[dict[str, Any]], receipt: str) -> None:
             raise Failed("the closing record does not belong to the opening record")
 
 
+def check_egress(proof: bytes, verifier_key: str) -> tuple[dict[str, Any], bytes | None]:
+    """Check a proof of what left; gives its record and the salt if it is there. Raises Failed."""
+    key = parse_key(verifier_key)
+    body, checksum = proof[:-8], proof[-8:]
+    if not hmac.compare_digest(hashlib.sha256(body).digest()[:8], checksum):
+        raise Failed("the proof is damaged")
+    try:
+        start, has_salt, size, index, num_hashes = EGRESS_HEAD.unpack_from(body)
+        at = EGRESS_HEAD.size
+        signature, at = body[at : at + 64], at + 64
+        salt, at = (body[at : at + 32], at + 32) if has_salt == 1 else (None, at)
+        path = [body[position : position + 32] for position in range(at, at + 32 * num_hashes, 32)]
+        inflating = zlib.decompressobj(-15, zdict=EGRESS_WORDS)
+        entry = inflating.decompress(body[at + 32 * num_hashes :], MAX_ENTRY_BYTES)
+        is_whole = inflating.eof and not inflating.unused_data and not inflating.unconsumed_tail
+        if start != EGRESS_START or has_salt > 1 or not is_whole:
+            raise Failed("the proof is malformed")
+        root = inclusion_root(leaf_hash(entry), index, size, path)
+        text = f"{key.name}\n{size}\n{base64.b64encode(root).decode()}\n"
+        if not is_signed(key, text.encode(), signature):
+            raise Failed(f"entry {index} is not in a tree that {key.name} signed")
+        record = {**json.loads(entry), "index": index}
+        if record["type"] != "egress" or not 0 <= record["opened_index"] < index:
+            raise Failed("the entry does not say what left")
+    except (KeyError, TypeError, ValueError, struct.error, zlib.error, RecursionError):
+        raise Failed("the proof is malformed") from None
+    return record, salt
+
+
+def check_sent(record: dict[str, Any], salt: bytes | None, sent: bytes) -> None:
+    """Check that `sent` (credentials replaced as the record says) are the bytes that were recorded. Raises Failed."""
+    if salt is None:
+        raise Failed("the proof carries no salt, so no bytes can be compared (make it with --salt)")
+    if not hmac.compare_digest("sha256:" + hashlib.sha256(salt + sent).hexdigest(), str(record.get("digest"))):
+        raise Failed("these are not the bytes that were recorded")
+
+
 def check_text(proof: Any, name: str, record: dict[str, Any] | None, content: bytes) -> None:
     """Check that `content` (canonical JSON bytes) has the salted digest that the record states. Raises Failed."""
     salt, expected = proof.get("salt"), (record or {}).get(f"{name}_digest")
@@ -244,19 +296,15 @@ def check_text(proof: Any, name: str, record: dict[str, Any] | None, content: by
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="verifier", description="Check a Catena proof, offline.")
-    parser.add_argument("proof", type=Path, help="the file written by `catena audit prove`")
+    parser.add_argument("proof", type=Path, help="the file written by `catena audit prove` or `catena egress prove`")
     parser.add_argument("--key", type=Path, required=True, help="the log's verifier key (verifier.vkey)")
     parser.add_argument("--question", type=Path, help="also check that this is the question (canonical JSON)")
     parser.add_argument("--answer", type=Path, help="also check that this is the answer (canonical JSON)")
+    parser.add_argument("--sent", type=Path, help="of a proof of what left: also check that these are the bytes")
     parser.add_argument("--explain", action="store_true", help="print the records that were verified")
     chosen = parser.parse_args(arguments)
     try:
-        proof = json.loads(chosen.proof.read_bytes())
-        records = check_proof(proof, chosen.key.read_text(encoding="utf-8"))
-        closed = records[1] if len(records) == 2 else None
-        for name, record, file in (("question", records[0], chosen.question), ("answer", closed, chosen.answer)):
-            if file is not None:
-                check_text(proof, name, record, file.read_bytes())
+        records = _checked(chosen, chosen.proof.read_bytes(), chosen.key.read_text(encoding="utf-8"))
     except Failed as error:
         print(f"not verified: {error}", file=sys.stderr)  # noqa: T201
         return 1
@@ -267,6 +315,25 @@ def main(arguments: list[str] | None = None) -> int:
     if chosen.explain:
         print(json.dumps(records, indent=2))  # noqa: T201
     return 0
+
+
+def _checked(chosen: argparse.Namespace, data: bytes, verifier_key: str) -> list[dict[str, Any]]:
+    if data.startswith(EGRESS_START):
+        if chosen.question or chosen.answer:
+            raise Failed("a proof of what left holds neither question nor answer; --sent compares the bytes")
+        record, salt = check_egress(data, verifier_key)
+        if chosen.sent is not None:
+            check_sent(record, salt, chosen.sent.read_bytes())
+        return [record]
+    if chosen.sent is not None:
+        raise Failed("this is no proof of what left: --question and --answer compare the texts")
+    proof = json.loads(data)
+    records = check_proof(proof, verifier_key)
+    closed = records[1] if len(records) == 2 else None
+    for name, record, file in (("question", records[0], chosen.question), ("answer", closed, chosen.answer)):
+        if file is not None:
+            check_text(proof, name, record, file.read_bytes())
+    return records
 
 
 if __name__ == "__main__":

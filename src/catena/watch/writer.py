@@ -11,12 +11,13 @@ from pathlib import Path
 
 from catena.core.clock import now_ns
 from catena.core.errors import AuditError, CatenaError, ConflictError, IntegrityError
-from catena.core.messages import Closed, Opened
+from catena.core.messages import Closed, Egress
 from catena.watch import journal, layout, merkle, notes, pairing, tiles
 from catena.watch.durable import sync
 from catena.watch.durable import sync_data as _sync
 from catena.watch.journal import Head
 from catena.watch.notes import Signs
+from catena.watch.pairing import Record
 from catena.watch.reader import View
 from catena.watch.tiles import WIDTH
 from catena.watch.tree import Tree
@@ -64,7 +65,7 @@ class Writer:
             raise
         return writer
 
-    def commit(self, records: Sequence[Opened | Closed]) -> list[int | CatenaError]:
+    def commit(self, records: Sequence[Record]) -> list[int | CatenaError]:
         """Make `records` durable with one write and one sync; for each its index, or why that one was refused.
 
         Raises AuditError if the disk refuses; then nothing of the batch is in the log.
@@ -151,14 +152,15 @@ class Writer:
             os.close(self._lock)
             self._lock = -1
 
-    def _admit(self, record: Opened | Closed, index: int, opened: dict[str, int], closed: set[str]) -> None:
-        """Keep each request to one opening and one closing record; raises ConflictError."""
+    def _admit(self, record: Record, index: int, opened: dict[str, int], closed: set[str]) -> None:
+        """Keep each request to one opening and one closing record, all else in between; raises ConflictError."""
         receipt = record.receipt
         open_index = None if receipt in closed else opened.get(receipt, self._open.get(receipt))
-        if isinstance(record, Closed):
+        if isinstance(record, Closed | Egress):
             if open_index is None or open_index != record.opened_index:
                 raise ConflictError(f"{receipt} is not open in the audit log at entry {record.opened_index}")
-            closed.add(receipt)
+            if isinstance(record, Closed):
+                closed.add(receipt)
         elif open_index is not None or receipt in closed:
             raise ConflictError(f"{receipt} is already in the audit log")
         else:
@@ -204,7 +206,7 @@ class Writer:
         """The requests that were open before `entries`, the tail of the log from `base` on."""
         found = {receipt: index for receipt, index in self._open.items() if index < base}
         for entry in entries:
-            receipt, opened_index = pairing.part(entry)
+            receipt, opened_index, _ = pairing.part(entry)
             if opened_index is not None and opened_index < base:
                 found[receipt] = opened_index
         return found
@@ -244,11 +246,11 @@ class Writer:
         entries: list[bytes] = []
         for batch in parsed.batches:
             for entry in tiles.unpack(batch.bundle):
-                receipt, opened_index = pairing.part(entry)
+                receipt, opened_index, is_end = pairing.part(entry)
                 if opened_index is None:
                     self._open[receipt] = self.tree.size
-                elif self._open.pop(receipt, None) != opened_index:
-                    raise IntegrityError(f"entry {self.tree.size} of the audit log closes what is not open")
+                elif (self._open.pop if is_end else self._open.get)(receipt, None) != opened_index:
+                    raise IntegrityError(f"entry {self.tree.size} of the audit log is of a request that is not open")
                 self.tree.append(leaf_hash(entry))
                 entries.append(entry)
             signed = notes.parse_checkpoint(batch.note)

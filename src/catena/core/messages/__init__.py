@@ -19,6 +19,7 @@ from catena.core.messages.chat import (
     message_text,
 )
 from catena.core.messages.classify import Classified, ClassifyRequest, Span
+from catena.core.messages.egress import Egress
 from catena.core.messages.embed import Embedded, EmbedRequest
 from catena.core.messages.events import (
     Delta,
@@ -52,6 +53,7 @@ __all__ = [
     "Decision",
     "Delta",
     "DetokeniseRequest",
+    "Egress",
     "EmbedRequest",
     "Embedded",
     "Event",

@@ -14,10 +14,12 @@ from catena.core.messages.events import FinishReason, Timings, Usage
 Outcome = Literal["complete", "cancelled", "failed", "lost"]
 
 
-class Decision(Struct, frozen=True):
+class Decision(Struct, frozen=True, omit_defaults=True):
     """Where a request goes and why. `rule` names what decided; `model_digest` is the manifest's, None if refused.
 
     Of a remote model the digest begins with `remote:` and is of its description; `host` is where its provider is.
+    `labels` is what the request is worth; `found` counts what was found in it (`email:2`, `unread:1`, `context`), and
+    `policy` is the digest of the policy that decided.
     """
 
     outcome: Literal["local", "remote", "refuse"]
@@ -28,6 +30,8 @@ class Decision(Struct, frozen=True):
     model_digest: str | None = None
     provider: str | None = None
     host: str | None = None
+    found: tuple[str, ...] = ()
+    policy: str | None = None
 
 
 class Opened(Struct, frozen=True, tag="open"):
@@ -53,13 +57,15 @@ class Cost(Struct, frozen=True):
     currency: str
 
 
-class Closed(Struct, frozen=True, tag="close"):
+class Closed(Struct, frozen=True, tag="close", omit_defaults=True):
     """The end of `receipt`, however it ended; written once.
 
     `answer_digest` is sha256(salt || canonical bytes of the choices or vectors that left), None if nothing did.
     `num_deltas` counts the pieces that streamed out, which is all that is known of the length of a cut answer.
     `sent_digest` is sha256(salt || the exact bytes of the body that left for a provider), `sent_bytes` their number;
-    None and 0 if nothing left this machine.
+    None and 0 if nothing left this machine. `received_digest` and `received_bytes` are of all that came in return, as
+    bytes of HTTP in the order they came; `departures` counts the Egress records before this one, and `lookups` names
+    what was asked of the system's resolver after the last of them.
     `lost` is written at the next start for a request whose process died.
     """
 
@@ -78,3 +84,7 @@ class Closed(Struct, frozen=True, tag="close"):
     sent_digest: str | None = None
     sent_bytes: int = 0
     cost: Cost | None = None
+    received_digest: str | None = None
+    received_bytes: int = 0
+    departures: int = 0
+    lookups: tuple[str, ...] = ()

@@ -71,7 +71,7 @@ class Usage(Struct, frozen=True, tag="usage"):
     source: Literal["reported", "counted", "estimated"] = "reported"
 
 
-class Timings(Struct, frozen=True, tag="timings"):
+class Timings(Struct, frozen=True, tag="timings", omit_defaults=True):
     """Where the time went, in seconds; `queued_s` and `loading_s` are filled in by the scheduler.
 
     Of the `drafted` tokens that were guessed ahead, `accepted` ones were those that the model would have chosen.
