@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterator
 
+import msgspec
 from msgspec import Struct
 
 from catena.core.errors import IntegrityError, NotFoundError
 from catena.core.messages import Closed, Egress, Opened
 from catena.watch import pairing, verifier
-from catena.watch.pairing import LEAVE_START
+from catena.watch.pairing import CLOSE_START, LEAVE_START
 from catena.watch.reader import Reading
 from catena.watch.verifier import EGRESS_HEAD, EGRESS_START, EGRESS_WORDS
 
@@ -48,19 +48,30 @@ def of(reading: Reading, receipt: str) -> Departed:
     return Departed(opened, closed, tuple(left))
 
 
-def every(reading: Reading, since_ns: int = 0) -> Iterator[Left]:
-    """Every departure from `since_ns` (Unix ns) on, oldest first. Raises IntegrityError for one without its request."""
+def every(reading: Reading, since_ns: int = 0) -> list[Departed]:
+    """What left under each request since `since_ns` (Unix ns), in the order of its first departure.
+
+    A request that began to send earlier is left out whole. Raises IntegrityError for a departure without its request.
+    """
+    found: dict[str, list[Left]] = {}
+    ends: dict[str, Closed] = {}
     for index in range(reading.size):
         entry = reading.entry(index)
-        if not entry.startswith(LEAVE_START):
-            continue
-        egress = _egress(entry)
-        if egress.at_ns < since_ns:
-            continue
-        opened = pairing.decode(reading.entry(egress.opened_index))
-        if not isinstance(opened, Opened) or opened.receipt != egress.receipt:
-            raise IntegrityError(f"entry {index} of the audit log is of a request that is not there")
-        yield Left(egress, index, opened)
+        if entry.startswith(LEAVE_START):
+            egress = _egress(entry)
+            opened = pairing.decode(reading.entry(egress.opened_index))
+            if not isinstance(opened, Opened) or opened.receipt != egress.receipt:
+                raise IntegrityError(f"entry {index} of the audit log is of a request that is not there")
+            found.setdefault(egress.receipt, []).append(Left(egress, index, opened))
+        elif found and entry.startswith(CLOSE_START) and (part := pairing.part(entry)).receipt in found:
+            closed = pairing.decode(entry)
+            assert isinstance(closed, Closed)
+            ends[part.receipt] = closed
+    return [
+        Departed(left[0].opened, ends.get(receipt), tuple(left))
+        for receipt, left in found.items()
+        if left[0].egress.at_ns >= since_ns
+    ]
 
 
 def one(reading: Reading, receipt: str, serial: int | None = None) -> Left:
@@ -101,7 +112,7 @@ def check(proof: bytes, verifier_key: str) -> Egress:
         record, _ = verifier.check_egress(proof, verifier_key)
     except verifier.Failed as error:
         raise IntegrityError(f"the proof does not hold: {error}") from None
-    return Egress(**{name: record[name] for name in Egress.__struct_fields__ if name in record})
+    return msgspec.convert({name: record[name] for name in Egress.__struct_fields__ if name in record}, Egress)
 
 
 def _egress(entry: bytes) -> Egress:

@@ -59,6 +59,16 @@ class Signer:
         return hmac.digest(self._salt_secret, receipt.encode(), hashlib.sha256)
 
 
+def open_secret(home: Path, name: str) -> bytes:
+    """The 32 bytes of `home`/keys/`name`.secret, drawn at random on first use. Raises IntegrityError, AuditError."""
+    folder = home / "keys"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return _secret(folder / f"{name}.secret")
+    except OSError as error:
+        raise AuditError(f"the key {name} cannot be read or made: {error.strerror}") from None
+
+
 def verify(verifier_key: str, data: bytes, signature: bytes) -> bool:
     """Whether `signature` is that of `verifier_key` over `data`. Raises IntegrityError for a malformed key."""
     return verifier.is_signed(notes.parse_key(verifier_key), data, signature)
