@@ -19,6 +19,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
 SECTIONS: tuple[type[Struct], ...] = (
     settings.StoreSettings,
     settings.RunSettings,
+    settings.ContextSettings,
     settings.ServedSettings,
     settings.ReachSettings,
     settings.ProviderSettings,

@@ -172,3 +172,10 @@ def test_who_holds_the_port_is_told(home: Path) -> None:
     assert done.returncode == 0
     assert f"process {one.pid} listens on port {port}" in done.stdout
     assert f"→ catena up --port {port + 1}" in done.stdout
+
+
+def test_a_chosen_device_that_is_not_there_is_broken_with_its_reason(home: Path, tmp_path: Path) -> None:
+    report = examine(home, RunSettings(devices={"llama_cpp": "gpu"}), root=tmp_path)
+    found = [one for one in report.findings if one.topic == "devices" and "llama_cpp" in one.text]
+    assert [one.state for one in found] == ["broken"]
+    assert not report.ok

@@ -49,7 +49,7 @@ async def _compared(
     child: StoredModel, parent: StoredModel, expected: Sequence[Expected], settings: RunSettings, home: Path
 ) -> Measure | None:
     engines = registry.Made("engines", registry.names("engines"))
-    async with Scheduler(engines, settings, home) as scheduler:
+    async with Scheduler(engines, settings, home, keeps=False) as scheduler:
         try:
             if expected:
                 wanted = [one.logprobs for one in expected]

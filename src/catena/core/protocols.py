@@ -29,6 +29,7 @@ from catena.core.messages import (
     Tokens,
     TranscribeRequest,
 )
+from catena.core.settings import ContextSettings
 
 
 class Placement(Struct, frozen=True):
@@ -38,6 +39,9 @@ class Placement(Struct, frozen=True):
     whose slot was given to another request, and `kv_type` names the numbers in which a context is kept. `draft` is
     a model that guesses ahead, with `drafts_from_prompt` the words so far do. A session that predicts may keep a
     request waiting for `batch_window_s` to compute it together with others, up to `batch_rows` rows at a time.
+
+    `context` is what settings say of this model's context. `kept_folder` is a private folder of this model for what is
+    to outlive the session ("": nothing is), beside those of other models; together they hold up to `kept_bytes`.
     """
 
     device: str = "cpu"
@@ -52,6 +56,9 @@ class Placement(Struct, frozen=True):
     adapters: tuple[StoredModel, ...] = ()
     batch_window_s: float = 0.001
     batch_rows: int = 64
+    context: ContextSettings = ContextSettings()
+    kept_folder: str = ""
+    kept_bytes: int = 0
 
 
 class SessionFacts(Struct, frozen=True):

@@ -37,6 +37,26 @@ class ServedSettings(Struct, frozen=True, forbid_unknown_fields=True):
     slots: Annotated[int, Meta(ge=1, le=4096)] = 64
 
 
+class ContextSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """[run.contexts.NAME] The context of the model called NAME, where it is not what `run.context_tokens` says.
+
+    `tokens` 0: `run.context_tokens`. A model reads further than it was trained for only if its rotary positions are
+    scaled, `rope_factor` times, by a `rope_scaling`: `linear` (Chen 2023, position interpolation) or `yarn` (Peng
+    2023); `none` takes away a scaling that the model brings along, "" leaves it. `rope_base` is theta of RoPE (0: the
+    model's own).
+    """
+
+    tokens: Whole = 0
+    rope_scaling: Literal["", "none", "linear", "yarn"] = ""
+    rope_factor: Annotated[float, Meta(ge=1, le=64)] = 1.0
+    rope_base: Annotated[float, Meta(ge=0, le=1e12)] = 0.0
+
+    @property
+    def has_rope(self) -> bool:
+        """Whether anything about positions is set."""
+        return bool(self.rope_scaling or self.rope_base or self.rope_factor != 1.0)
+
+
 class RunSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """[run] `threads` 0 = the cores owned; `memory_bytes` 0 = what is free; `context_tokens` 0 = the model's own.
 
@@ -48,7 +68,14 @@ class RunSettings(Struct, frozen=True, forbid_unknown_fields=True):
     `prompt`: guesses are then what followed the same words before. Its answers do not change, only their speed.
 
     `batch_window_s` is the longest that a prediction waits for others to be computed with it, `batch_rows` how many
-    rows that may be (1: every request by itself). `vllm` and `sglang` are tables of their own, see below.
+    rows that may be (1: every request by itself).
+
+    `devices` names for an engine the device that it loads models on (`openvino`: `cpu`, `gpu`, `gpu.1`, `npu`, `auto`;
+    `torch`: `cpu`, `cuda`, `cuda:1`, `xpu`, `mps`); an engine that it does not name uses the CPU.
+
+    When llama.cpp unloads a model, the states of the conversations in its slots are kept in the state folder for the
+    next load, up to `kept_prompts_bytes` over all models. They hold what was said. 0: none is written, and those there
+    are deleted. `contexts`, `vllm` and `sglang` are tables of their own, see below.
     """
 
     threads: Whole = 0
@@ -60,7 +87,10 @@ class RunSettings(Struct, frozen=True, forbid_unknown_fields=True):
     load_timeout_s: Seconds = 300.0
     prompt_cache_bytes: Whole = 256 << 20
     kv_type: CacheType = "f16"
+    kept_prompts_bytes: Whole = 0
     drafts: dict[str, str] = {}
+    devices: dict[str, str] = {}
+    contexts: dict[str, ContextSettings] = {}
     batch_window_s: Annotated[float, Meta(ge=0, le=1)] = 0.001
     batch_rows: Annotated[int, Meta(ge=1, le=4096)] = 64
     vllm: ServedSettings = ServedSettings()
@@ -121,6 +151,9 @@ class ReachSettings(Struct, frozen=True, forbid_unknown_fields=True):
     Each key may leave `max_uploads` files here, each up to `max_upload_bytes` and all together up to
     `max_uploads_bytes`. A batch has at most `max_batch_lines` requests; `batch_concurrency` of them run at a time, over
     all batches.
+
+    Of what leaves for a provider, the audit log always holds the digest; `keep_egress` "bytes" also keeps it whole,
+    encrypted on this machine, for `catena egress replay`.
     """
 
     host: str = "127.0.0.1"
@@ -150,6 +183,7 @@ class ReachSettings(Struct, frozen=True, forbid_unknown_fields=True):
     max_uploads_bytes: Count = 16 << 30
     max_batch_lines: Count = 50_000
     batch_concurrency: Annotated[int, Meta(ge=1, le=256)] = 2
+    keep_egress: Literal["digest", "bytes"] = "digest"
 
 
 class WatchSettings(Struct, frozen=True, forbid_unknown_fields=True):

@@ -19,6 +19,7 @@ from catena.core import registry
 from catena.core.settings import RunSettings
 from catena.core.units import bytes_text
 from catena.run.devices import CPU, Accelerator, Machine, Memory, accelerators
+from catena.run.devices.choice import choices
 from catena.run.served.installation import Installation
 
 # The extra of Catena that brings an engine's libraries. An engine from outside brings its own.
@@ -84,11 +85,13 @@ def examine(home: Path, settings: RunSettings, *, root: Path = Path("/")) -> Rep
     )
     folder = _home(home)
     python = platform.python_version()
+    chosen = choices(settings, [one.name for one in engines if not one.absent], devices)
     findings = [
         Finding("python", "good", f"{python} at {sys.executable}"),
         *_cpu(cpu, settings),
         _memory(memory, settings),
         *_accelerators(devices),
+        *(Finding("devices", "broken" if one.problem else "good", one.text, one.command) for one in chosen),
         *(_engine_finding(one) for one in engines if one.name not in served),
         *(_server_finding(name, one, home) for name, one in served.items()),
         *_home_findings(home, folder),
@@ -150,7 +153,7 @@ def _accelerator(one: Accelerator) -> Finding:
     text = one.name + (f", {bytes_text(one.memory_bytes)}" if one.memory_bytes else "")
     if not one.driver:
         return Finding(one.kind, "missing", f"{text}: no driver holds it")
-    return Finding(one.kind, "missing", f"{text}, driver {one.driver}: no engine uses it yet")
+    return Finding(one.kind, "missing", f"{text}, driver {one.driver}: for engines that run.devices puts there")
 
 
 def _engine(name: str) -> EngineFound:

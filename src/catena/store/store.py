@@ -20,6 +20,7 @@ from catena.store.elsewhere.laying import Laid
 from catena.store.folders import Folders
 from catena.store.formats import Value
 from catena.store.manifests import Manifests, Named, check_name_of
+from catena.store.prompts import Prompts
 from catena.store.pull import Puller
 from catena.store.rows import Collected, Progress, Pulled, Row, silent
 from catena.store.seals import Seals
@@ -29,9 +30,12 @@ from catena.watch.keys import Signer
 class Store:
     """Manifests, names and files. Several processes, and several threads of each, may have the same store open."""
 
-    def __init__(self, database: Database, blobs: Blobs, settings: StoreSettings, signer: Signer) -> None:
+    def __init__(
+        self, database: Database, blobs: Blobs, settings: StoreSettings, signer: Signer, prompts: Prompts
+    ) -> None:
         self.database = database
         self._blobs = blobs
+        self._prompts = prompts
         self._manifests = Manifests(database, signer)
         self._seals = Seals(database, signer)
         self._folders = Folders(blobs)
@@ -44,7 +48,7 @@ class Store:
     def open(cls, home: Path, settings: StoreSettings, signer: Signer) -> Store:
         """Open the store in `home`, or make it. Raises ResourceError, IntegrityError for a damaged database."""
         blobs = Blobs(home)
-        return cls(Database(home / "catena.db"), blobs, settings, signer)
+        return cls(Database(home / "catena.db"), blobs, settings, signer, Prompts(home))
 
     def close(self) -> None:
         """Give the database back. Called once."""
@@ -195,12 +199,17 @@ class Store:
         )
 
     def remove(self, name: str) -> Row:
-        """Take the name away; files stay until `collect`, the manifest for good. Raises NotFoundError."""
+        """Take the name away; files stay until `collect`, the manifest for good. What engines kept of prompts goes with
+        the last name of a model. Raises NotFoundError."""
         named = self._manifests.named(name)
         if named is None:
             self._manifests.find(name)
             raise NotFoundError(f"{name!r} is a digest, not a name", hint="see `catena models`")
-        return _row(named, self._manifests.forget(name))
+        try:
+            return _row(named, self._manifests.forget(name))
+        finally:
+            if all(other.digest != named.digest for other in self._manifests.names()):
+                self._prompts.forget(named.digest)
 
     def collect(self, *, is_dry: bool = False) -> Collected:
         """Remove the files that no named model needs, and the drafts of pulls that ended before they were done.
@@ -224,9 +233,12 @@ class Store:
                         num_files, num_bytes = num_files + 1, num_bytes + path.stat().st_size
                 if not is_dry:
                     clear(folder)
-            for folder in self._folders.abandoned({named.digest for named in self._manifests.names()}):
+            digests = {named.digest for named in self._manifests.names()}
+            for folder in self._folders.abandoned(digests):
                 if not is_dry:
                     folders.remove(folder)
+            if not is_dry:
+                self._prompts.retain(digests)
         return Collected(num_files, num_bytes)
 
     def _check(self, model: StoredModel) -> None:

@@ -27,6 +27,7 @@ from catena.core.messages import (
     Usage,
 )
 from catena.core.protocols import Placement, SessionFacts
+from catena.run import contexts
 from catena.run.encoding import texts
 
 try:
@@ -139,7 +140,7 @@ class Session:
 def facts_of(model: StoredModel, placement: Placement, engine: str, device: str, memory_bytes: int) -> SessionFacts:
     """What a session of `model` is, with a context of as much as the model, and the placement, allow."""
     trained = int(model.fact("context_tokens", texts.DEFAULT_CONTEXT_TOKENS))
-    context_tokens = min(trained, placement.context_tokens or trained)
+    context_tokens = contexts.fitted(model.name, trained, placement)
     return SessionFacts(engine, device, placement.slots, context_tokens, memory_bytes)
 
 

@@ -41,6 +41,7 @@ from catena.core.messages import (
     message_text,
 )
 from catena.core.protocols import Placement, SessionFacts
+from catena.run import contexts
 
 CONTEXT_TOKENS = 8192
 SLOTS = 1024
@@ -73,7 +74,7 @@ class Engine:
         """A session at once; it takes no memory to speak of and any number of requests. ResourceError off the CPU."""
         if placement.device != "cpu":
             raise ResourceError(f"echo has no device {placement.device!r} here", hint="use device cpu")
-        context_tokens = min(placement.context_tokens or CONTEXT_TOKENS, CONTEXT_TOKENS)
+        context_tokens = contexts.fitted(model.name, CONTEXT_TOKENS, placement)
         return Session(SessionFacts("echo 1", placement.device, SLOTS, context_tokens, 0), self.tokens_per_s)
 
 

@@ -25,12 +25,13 @@ from catena.core.errors import (
 )
 from catena.core.manifest import StoredModel
 from catena.core.protocols import Engine, Placement
-from catena.core.settings import RunSettings
+from catena.core.settings import ContextSettings, RunSettings
 from catena.run import devices
-from catena.run.scheduler import status
+from catena.run.scheduler import places, status
 from catena.run.scheduler.admission import Admission
 from catena.run.scheduler.occupancy import Occupancy
 from catena.run.scheduler.tenant import Tenant
+from catena.store.prompts import Prompts
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -55,11 +56,14 @@ class Loader:
         admission: Admission,
         group: TaskGroup,
         find: Callable[[str], StoredModel] | None,
+        prompts: Prompts | None,
     ) -> None:
+        places.check(settings, engines)
         self._find = find
         self._engines = engines
         self._settings = settings
         self._folder = folder
+        self._prompts = prompts
         self._threads = settings.threads or devices.owned_cores()
         self._memory = memory
         self._admission = admission
@@ -122,12 +126,12 @@ class Loader:
         """Choose an engine, make room, load; once more if the engine found the room too small. False: nobody waits."""
         tenant.load_began_s = monotonic_s()
         # Importing an engine can take a second: not on the event loop.
-        engine = await anyio.to_thread.run_sync(_choose, self._engines, tenant.model)
+        name, engine = await anyio.to_thread.run_sync(_choose, self._engines, tenant.model)
         with _not_counted(tenant):
             if not await self._memory.make_room(tenant):
                 return False
         try:
-            await self._load(tenant, engine)
+            await self._load(tenant, name, engine)
         except ResourceError:
             if not any(one.memory_bytes for one in self._memory.tenants.values() if one is not tenant):
                 raise
@@ -135,15 +139,20 @@ class Loader:
             with _not_counted(tenant):
                 if not await self._memory.make_room(tenant, is_retry=True):
                     return False
-            await self._load(tenant, engine)
+            await self._load(tenant, name, engine)
         return True
 
-    async def _load(self, tenant: Tenant, engine: Engine) -> None:
+    async def _load(self, tenant: Tenant, name: str, engine: Engine) -> None:
         drafter = self._settings.drafts.get(tenant.model.name)
+        context = self._settings.contexts.get(tenant.model.name, ContextSettings())
         placement = Placement(
+            device=places.device(self._settings, name),
             threads=self._threads,
             slots=self._settings.slots,
-            context_tokens=self._settings.context_tokens,
+            context_tokens=context.tokens or self._settings.context_tokens,
+            context=context,
+            kept_folder=await anyio.to_thread.run_sync(self._kept_folder, tenant),
+            kept_bytes=self._settings.kept_prompts_bytes,
             folder=str(self._folder),
             prompt_cache_bytes=self._settings.prompt_cache_bytes,
             kv_type=self._settings.kv_type,
@@ -169,6 +178,12 @@ class Loader:
         status.OPEN.add(1)
         status.MEMORY.add(tenant.memory_bytes)
 
+    def _kept_folder(self, tenant: Tenant) -> str:
+        """The model's folder for what outlives its session; "" where settings want nothing kept."""
+        if self._prompts is None or not self._settings.kept_prompts_bytes:
+            return ""
+        return str(self._prompts.open(tenant.model.digest))
+
     async def _draft(self, model: StoredModel, name: str | None) -> StoredModel | None:
         """The stored model that drafts for `model`. Raises ConfigError if there is none of this name."""
         if name is None or name == FROM_PROMPT or self._find is None:
@@ -193,8 +208,8 @@ class Loader:
         )
 
 
-def _choose(engines: Mapping[str, Engine], model: StoredModel) -> Engine:
-    """The first engine that accepts `model`. Raises UnsupportedError with the reason of each that does not."""
+def _choose(engines: Mapping[str, Engine], model: StoredModel) -> tuple[str, Engine]:
+    """The first engine that accepts `model`, with its name. Raises UnsupportedError with the reason of each other."""
     reasons: list[str] = []
     hint = "`catena doctor` tells what is missing"
     for name in engines:
@@ -209,7 +224,7 @@ def _choose(engines: Mapping[str, Engine], model: StoredModel) -> Engine:
         else:
             reason = engine.accepts(model)
             if reason is None:
-                return engine
+                return name, engine
             reasons.append(f"{name}: {reason}")
     raise UnsupportedError(f"no engine runs {model.name} ({'; '.join(reasons) or 'none is installed'})", hint=hint)
 

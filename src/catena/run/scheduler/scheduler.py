@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Literal
 
 import anyio
+import anyio.to_thread
 from msgspec import Struct
 
 from catena.core.clock import monotonic_s
@@ -24,6 +25,7 @@ from catena.run.scheduler.admission import Admission
 from catena.run.scheduler.loading import Loader
 from catena.run.scheduler.occupancy import Occupancy
 from catena.run.scheduler.tenant import Tenant
+from catena.store.prompts import Prompts
 
 Phase = Literal["ready", "cold", "loading", "busy"]
 STOP_TIMEOUT_S = 10.0
@@ -42,7 +44,8 @@ class Lease(Struct, frozen=True):
 class Scheduler:
     """Enter it once; it belongs to that event loop. `home` gets a private folder `run` for the sockets of engines.
 
-    `find` gives a stored model by its name, for those that `run.drafts` names.
+    `find` gives a stored model by its name, for those that `run.drafts` names. With `keeps` False nothing is kept for
+    later sessions, and what others kept is left alone. Raises ConfigError for settings that do not fit the engines.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Scheduler:
         *,
         headroom: Headroom | None = None,
         find: Callable[[str], StoredModel] | None = None,
+        keeps: bool = True,
     ) -> None:
         self._settings = settings
         self._folder = home / "run"
@@ -63,10 +67,15 @@ class Scheduler:
         self._admission = Admission(
             self._memory.tenants, settings.queue_limit, self._bring, self._renew, self._memory.stir, self._look
         )
-        self._loader = Loader(engines, settings, self._folder, self._memory, self._admission, self._group, find)
+        self._prompts = Prompts(home) if keeps else None
+        self._loader = Loader(
+            engines, settings, self._folder, self._memory, self._admission, self._group, find, self._prompts
+        )
 
     async def __aenter__(self) -> Scheduler:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._prompts is not None and not self._settings.kept_prompts_bytes:
+            await anyio.to_thread.run_sync(self._prompts.clear)
         await self._group.__aenter__()
         self._admission.is_open = True
         self._group.start_soon(self._loader.unload_idle)

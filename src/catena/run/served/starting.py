@@ -33,7 +33,7 @@ from catena.core.manifest import StoredModel, Task
 from catena.core.messages import ToolChoice
 from catena.core.protocols import Placement, SessionFacts
 from catena.core.settings import ServedSettings
-from catena.run import devices
+from catena.run import contexts, devices
 from catena.run.dialects.openai import OpenAI
 from catena.run.served.asking import Abilities
 from catena.run.served.backoff import Backoff
@@ -306,8 +306,8 @@ def _check_files(model: StoredModel) -> None:
 
 
 def _context(model: StoredModel, placement: Placement) -> int:
-    trained = int(model.fact("context_tokens", 0))
-    return min(trained, placement.context_tokens) if trained and placement.context_tokens else placement.context_tokens
+    found = contexts.fitted(model.name, int(model.fact("context_tokens", 0)), placement)
+    return found if placement.context_tokens else 0
 
 
 def _base(folder: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -18,9 +19,10 @@ from catena.core.errors import EngineError, ResourceError, UnsupportedError
 from catena.core.manifest import StoredModel, Task
 from catena.core.protocols import Placement, SessionFacts
 from catena.core.units import bytes_text
-from catena.run import devices
+from catena.run import contexts, devices
 from catena.run.engines.llama_cpp.encoding import Embedding, Reranking
 from catena.run.engines.llama_cpp.header import Header, read
+from catena.run.engines.llama_cpp.kept import Kept
 from catena.run.engines.llama_cpp.parameters import CONTEXT_STEP, VERSION, Files, settings
 from catena.run.engines.llama_cpp.process import Process
 from catena.run.engines.llama_cpp.session import Session
@@ -64,7 +66,7 @@ class Engine:
         weights_bytes += PICTURE_BYTES if header.reads else 0
         weights_bytes += sum(file.size_bytes for adapter in placement.adapters for file in adapter.manifest.files)
         task = model.manifest.task
-        context_tokens = _context(header, placement, task)
+        context_tokens = _context(model.name, header, placement, task)
         if task == "generate":
             fixed_bytes = weights_bytes + placement.prompt_cache_bytes + COMPUTE_BYTES
         else:
@@ -90,13 +92,37 @@ class Engine:
             str(model.path("projector")) if header.reads else "",
             str(draft.path("weights")) if draft is not None else "",
         )
-        with _private_folder(placement.folder) as folder:
-            process = await _hosted(model.name, settings(model.name, task, files, facts, placement, folder))
+        kept = _kept(header, placement, facts) if task == "generate" and draft is None else None
+        if kept is not None:
+            states = tuple(await anyio.to_thread.run_sync(kept.claim))
+            files = msgspec.structs.replace(files, states_folder=str(kept.folder), states=states)
+        try:
+            process = await _begun(model, files, facts, placement)
+        except EngineError:
+            if kept is None or not files.states:
+                raise
+            # It may be the states that it cannot bear: they are worth less than the model.
+            kept.begin()
+            process = await _begun(model, msgspec.structs.replace(files, states=()), facts, placement)
         if task == "embed":
             return Embedding(process, facts, header)
         if task == "rerank":
             return Reranking(process, facts, header)
-        return Session(process, facts, header, tuple(adapter.name for adapter in placement.adapters))
+        return Session(process, facts, header, tuple(adapter.name for adapter in placement.adapters), kept)
+
+
+async def _begun(model: StoredModel, files: Files, facts: SessionFacts, placement: Placement) -> Process:
+    with _private_folder(placement.folder) as folder:
+        return await _hosted(model.name, settings(model.name, model.manifest.task, files, facts, placement, folder))
+
+
+def _kept(header: Header, placement: Placement, facts: SessionFacts) -> Kept | None:
+    """Where states outlive the session. The library says nothing of adapters in a state, saves none with pictures, and
+    is asked for them in a way that exists on Linux only."""
+    if not placement.kept_folder or placement.adapters or header.reads or sys.platform != "linux":
+        return None
+    depends = (VERSION, facts.context_tokens, placement.kv_type, placement.context)
+    return Kept(Path(placement.kept_folder), depends, placement.kept_bytes)
 
 
 async def _hosted(name: str, settings: dict[str, Any]) -> Process:
@@ -130,10 +156,22 @@ def _has(model: StoredModel, role: str) -> bool:
     return any(entry.role == role for entry in model.manifest.files)
 
 
-def _context(header: Header, placement: Placement, task: Task) -> int:
+def _context(name: str, header: Header, placement: Placement, task: Task) -> int:
+    """Tokens of each slot. Raises ConfigError, UnsupportedError for positions that cannot be scaled."""
     trained = header.context_tokens or placement.context_tokens or 4096
-    wanted = placement.context_tokens or (trained if task == "generate" else min(trained, READING_TOKENS))
-    return min(trained, -(-wanted // CONTEXT_STEP) * CONTEXT_STEP)
+    if task != "generate":
+        wanted = contexts.fitted(name, trained, placement)
+        return min(trained, _rounded(wanted if placement.context_tokens else min(wanted, READING_TOKENS)))
+    if placement.context.has_rope and not header.has_rope:
+        raise UnsupportedError(f"{name} has no rotary positions", hint=f"take rope_… out of run.contexts.{name}")
+    if placement.context.has_rope and placement.draft is not None:
+        raise UnsupportedError(f"nothing can draft for {name} while its positions are scaled", hint=_DRAFT_HINT)
+    most = contexts.reach(name, trained, header.original_tokens, placement.context)
+    return min(most, _rounded(contexts.bounded(name, most, placement.context_tokens or most, placement)))
+
+
+def _rounded(context_tokens: int) -> int:
+    return -(-context_tokens // CONTEXT_STEP) * CONTEXT_STEP
 
 
 def _drafting(model: StoredModel, draft: StoredModel, header: Header) -> Header:

@@ -14,7 +14,8 @@ class Header(Struct, frozen=True):
     """Facts of a GGUF file; `cache_token_bytes` is the size of one token's keys and values in 16-bit floats, and
     `head_widths` how many of these numbers stand together.
 
-    `reads` is what a projector lets the model read besides text: `image`, `audio`.
+    `reads` is what a projector lets the model read besides text: `image`, `audio`. `original_tokens` is what it was
+    trained for before positions were scaled (0: not stated), and `has_rope` whether its positions are rotary.
     """
 
     context_tokens: int
@@ -25,6 +26,8 @@ class Header(Struct, frozen=True):
     embedding_width: int = 0
     reads: frozenset[str] = frozenset()
     head_widths: tuple[int, ...] = ()
+    original_tokens: int = 0
+    has_rope: bool = False
 
 
 def read(path: Path) -> Header:
@@ -41,4 +44,6 @@ def read(path: Path) -> Header:
         embedding_width=found.embedding_width,
         head_widths=(found.key_length, found.value_length),
         num_heads=max(1, found.number("attention.head_count")),
+        original_tokens=found.number("rope.scaling.original_context_length"),
+        has_rope=any(f"{found.architecture}.rope.{key}" in found.metadata for key in ("dimension_count", "freq_base")),
     )

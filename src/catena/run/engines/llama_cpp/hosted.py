@@ -70,7 +70,11 @@ class Hosted:
         with anyio.CancelScope(shield=True):
             with anyio.move_on_after(CLOSING_TIME_S):
                 await self.slots.take(self.slots.total)
+                await self.before_end()
             await self.process.end()
+
+    async def before_end(self) -> None:
+        """What is to be done once no request runs any more; cancelled when it takes too long."""
 
     async def prompt(self, request: ChatRequest) -> str:
         """A conversation as text. Raises UnsupportedError, unless the model generates."""

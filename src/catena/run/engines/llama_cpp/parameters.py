@@ -14,6 +14,7 @@ from msgspec import Struct
 from catena.core.errors import MissingExtraError
 from catena.core.manifest import Task
 from catena.core.protocols import Placement, SessionFacts
+from catena.core.settings import ContextSettings
 from catena.store.formats import gguf
 
 # Only looked for: the library is loaded in the processes of sessions.
@@ -29,19 +30,23 @@ POOLING_RANK = 4  # llama.h, LLAMA_POOLING_TYPE_RANK
 DRAFT_SIMPLE, NGRAM_MAP = 1, 7
 # So many tokens must stand in the text before, for so many that followed them to be guessed.
 SAME_TOKENS, GUESSED_TOKENS = 4, 8
+# llama.h, llama_rope_scaling_type.
+ROPE_NONE, ROPE_YARN = 0, 2
 # The library gives each slot a multiple of this.
 CONTEXT_STEP = 256
 
 
 class Files(Struct, frozen=True):
-    """What the library reads: paths of weights, adapters, projector and draft model, and a chat template if not the
-    one in the weights."""
+    """What the library reads: paths of weights, adapters, projector and draft model, a chat template if not the one in
+    the weights, and the folder of states that outlive the session ("": none) with the names of those to begin with."""
 
     weights: str
     adapters: tuple[str, ...] = ()
     template: str = ""
     projector: str = ""
     draft: str = ""
+    states_folder: str = ""
+    states: tuple[str, ...] = ()
 
 
 def settings(
@@ -105,4 +110,25 @@ def settings(
         }
     if files.template:
         parameters["chat_template"] = files.template
-    return {"alias": name, "adapters": files.adapters, "parameters": parameters}
+    if files.states_folder:
+        parameters["slot_save_path"] = f"{files.states_folder}{os.sep}"
+    parameters |= _positions(place.context)
+    return {"alias": name, "adapters": files.adapters, "parameters": parameters, "states": files.states}
+
+
+def _positions(context: ContextSettings) -> dict[str, Any]:
+    """How positions are scaled, where settings say so.
+
+    The library holds a slot to what the model was trained for under every type but YaRN. Linear scaling is YaRN whose
+    share of extrapolation is 0: all dimensions are interpolated, and attention keeps its temperature (Peng 2023, 3.2).
+    """
+    found: dict[str, Any] = {}
+    if context.rope_base:
+        found["rope_freq_base"] = context.rope_base
+    if context.rope_scaling == "none":
+        found["rope_scaling_type"] = ROPE_NONE
+    elif context.rope_scaling:
+        found |= {"rope_scaling_type": ROPE_YARN, "rope_freq_scale": 1 / context.rope_factor}
+    if context.rope_scaling == "linear":
+        found["yarn_ext_factor"] = 0.0
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from functools import partial
 
+import anyio.to_thread
 import msgspec
 
 from catena.core.errors import CatenaError, ContextError, EngineError, InputError, UnsupportedError
@@ -16,6 +17,7 @@ from catena.run.engines.llama_cpp.call import Call, Refused
 from catena.run.engines.llama_cpp.choices import Choices
 from catena.run.engines.llama_cpp.header import Header
 from catena.run.engines.llama_cpp.hosted import Hosted
+from catena.run.engines.llama_cpp.kept import Kept
 from catena.run.engines.llama_cpp.process import Process
 from catena.watch import metrics
 
@@ -27,8 +29,16 @@ ACCEPTED = metrics.counter("catena_run_accepted_tokens_total", "Tokens guessed a
 class Session(Hosted):
     """A model that generates."""
 
-    def __init__(self, process: Process, facts: SessionFacts, header: Header, adapters: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        process: Process,
+        facts: SessionFacts,
+        header: Header,
+        adapters: tuple[str, ...],
+        kept: Kept | None = None,
+    ) -> None:
         super().__init__(process, facts)
+        self._kept = kept
         self._header = header
         self._adapters = adapters
         self._tried: dict[str, None] = {}
@@ -110,6 +120,21 @@ class Session(Hosted):
             return wire.decode_prompt(await self.post("/apply-template", asking.body))
         except Refused:
             raise _refusal(asking) from None
+
+    async def before_end(self) -> None:
+        """Keep the states of the slots for the next session of the model, as far as there is room for them."""
+        if self._kept is None or self.is_broken or not await anyio.to_thread.run_sync(self._kept.begin):
+            return
+        for slot in range(self.slots.total):
+            name = f"slot-{slot}.bin"
+            body = {"slot": slot, "name": name, "most_bytes": await anyio.to_thread.run_sync(self._kept.room_bytes)}
+            try:
+                num_tokens = wire.decode_saved(await self.whole(worker.SAVE, msgspec.json.encode(body)))
+            except (Refused, EngineError):
+                self._kept.drop(name)
+            else:
+                await anyio.to_thread.run_sync(self._kept.add, name, num_tokens)
+        await anyio.to_thread.run_sync(self._kept.end)
 
     async def metrics(self) -> str:
         """The library's own counters, in Prometheus text."""

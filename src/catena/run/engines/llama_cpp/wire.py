@@ -128,6 +128,10 @@ class _Content(Struct, frozen=True):
     content: str
 
 
+class _Saved(Struct, frozen=True):
+    n_saved: int
+
+
 _decoder = msgspec.json.Decoder(Chunk)
 
 
@@ -154,6 +158,11 @@ def decode_prompt(raw: bytes) -> str:
 def decode_content(raw: bytes) -> str:
     """The answer to /detokenize."""
     return _decoded(raw, _Content).content
+
+
+def decode_saved(raw: bytes) -> int:
+    """Tokens of the slot that was saved."""
+    return _decoded(raw, _Saved).n_saved
 
 
 def _decoded(raw: bytes, kind: type[T]) -> T:

@@ -1,9 +1,9 @@
 """The process that hosts the library for one session; started by its path, so that it loads nothing else of Catena.
 
-Both sides send frames over one socket: HEAD, then the payload. A call is LOAD, CHAT, COMPLETION, EMBED, RERANK, METRICS
-or POST (to the library's HTTP side, for what it offers there alone) under a number of its own; it is answered by any
-number of CHUNK and one DONE, REFUSED or BROKEN (payload: why, in words that quote nobody). STOP ends a call at its next
-chunk.
+Both sides send frames over one socket: HEAD, then the payload. A call is LOAD, CHAT, COMPLETION, EMBED, RERANK,
+METRICS, POST (to the library's HTTP side, for what it offers there alone) or SAVE (the state of a slot into a file)
+under a number of its own; it is answered by any number of CHUNK and one DONE, REFUSED or BROKEN (payload: why, in words
+that quote nobody). STOP ends a call at its next chunk.
 The process ends when the socket does, or who started it.
 """
 
@@ -20,13 +20,14 @@ import struct
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial, reduce
 from http.client import HTTPException, HTTPResponse
 from typing import Any, BinaryIO
 
 # Bytes of the payload, number of the call, kind.
 HEAD = struct.Struct("!IIB")
-LOAD, CHAT, COMPLETION, METRICS, STOP, POST, EMBED, RERANK = range(1, 9)
+LOAD, CHAT, COMPLETION, METRICS, STOP, POST, EMBED, RERANK, SAVE = range(1, 10)
 CHUNK, DONE, REFUSED, BROKEN = range(16, 20)
 # What is not streamed goes in pieces of this size.
 PIECE_BYTES = 1 << 20
@@ -104,6 +105,7 @@ class Worker:
             self._side = os.open(address, os.O_PATH) if sys.platform == "linux" else None
             # Some files pass the loader and end the process at the first token.
             _try_out(self._server, settings["parameters"])
+            self._restore(settings["states"])
         except ImportError as error:
             self._send(BROKEN, number, f"xllamacpp cannot be imported: {error}".encode())
         except RuntimeError:
@@ -123,6 +125,8 @@ class Worker:
                     why = b"llama.cpp shows its tokens on Linux only"
                     return
                 self._send_whole(number, self._post(**json.loads(payload)))
+            elif kind == SAVE:
+                self._send_whole(number, self._save(**json.loads(payload)))
             elif kind in (EMBED, RERANK):
                 handle = self._server.handle_embeddings if kind == EMBED else self._server.handle_rerank
                 self._send_whole(number, json.dumps(handle(json.loads(payload))).encode())
@@ -137,6 +141,22 @@ class Worker:
         finally:
             del self._stops[number]
             self._send(outcome, number, why)
+
+    def _restore(self, names: list[str]) -> None:
+        """Give each slot its file in the folder of states; one that the library does not take is left out."""
+        for slot, name in enumerate(names[: self._server_slots]):
+            with suppress(ValueError):
+                self._post(f"/slots/{slot}?action=restore", {"filename": name})
+
+    def _save(self, slot: int, name: str, most_bytes: int) -> bytes:
+        """Write the state of a slot into a file of the folder of states. Raises ValueError if it has no room."""
+        # Nothing else here writes files, and saves come one after the other. SIGXFSZ is ignored by Python.
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (max(0, most_bytes), hard))
+        try:
+            return self._post(f"/slots/{slot}?action=save", {"filename": name})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
     def _post(self, path: str, body: Any) -> bytes:
         """Ask the library's HTTP side over its private socket. Raises ValueError when it refuses."""
@@ -187,6 +207,8 @@ def _read(frames: BinaryIO) -> tuple[int, int, bytes] | None:
 def _main(fileno: int, parent: int) -> None:
     # Blocked, not handled: the library sets handlers of its own. Who stops the gateway lets it end its answers first.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    # States of slots are for their owner only.
+    os.umask(0o077)
     # An abort must not leave prompts on the disk.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":

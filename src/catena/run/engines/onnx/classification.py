@@ -16,6 +16,7 @@ from catena.core.errors import ContextError, EngineError, FormatError, InputErro
 from catena.core.manifest import StoredModel
 from catena.core.messages import Classified, ClassifyRequest, Span, Timings, Usage
 from catena.core.protocols import Placement, SessionFacts
+from catena.run import contexts
 from catena.run.encoding import texts
 from catena.run.encoding.texts import Row
 from catena.run.engines.onnx import runtime
@@ -64,7 +65,7 @@ def load(model: StoredModel, placement: Placement) -> Session:
         engine=runtime.name(),
         device="cpu",
         slots=placement.slots,
-        context_tokens=min(trained, placement.context_tokens or trained),
+        context_tokens=contexts.fitted(model.name, trained, placement),
         memory_bytes=texts.MEMORY_BYTES + texts.MEMORY_FACTOR * model.path("weights").stat().st_size,
     )
     max_rows = 1 if runtime.quantises_batches(model) else texts.BATCH_ROWS

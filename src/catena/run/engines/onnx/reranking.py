@@ -20,6 +20,7 @@ from catena.core.messages import (
     Usage,
 )
 from catena.core.protocols import Placement, SessionFacts
+from catena.run import contexts
 from catena.run.encoding import texts
 from catena.run.encoding.texts import Row
 from catena.run.engines.onnx import runtime
@@ -45,7 +46,7 @@ def load(model: StoredModel, placement: Placement) -> Session:
         engine=runtime.name(),
         device="cpu",
         slots=placement.slots,
-        context_tokens=min(trained, placement.context_tokens or trained),
+        context_tokens=contexts.fitted(model.name, trained, placement),
         memory_bytes=texts.MEMORY_FACTOR * model.path("weights").stat().st_size,
     )
     max_rows = 1 if runtime.quantises_batches(model) else texts.BATCH_ROWS

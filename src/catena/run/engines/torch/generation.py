@@ -28,6 +28,7 @@ from catena.core.messages import (
     Usage,
 )
 from catena.core.protocols import Placement, SessionFacts
+from catena.run import contexts
 from catena.run.engines.torch import runtime
 from catena.run.engines.torch.runtime import library
 from catena.run.engines.torch.sampling import Sampler, logprob
@@ -50,7 +51,7 @@ def load(model: StoredModel, placement: Placement) -> Session:
     network = runtime.opened(model, placement, "AutoModelForCausalLM")
     config: Any = network.config.get_text_config()
     trained = int(getattr(config, "max_position_embeddings", None) or model.fact("context_tokens", 2048))
-    context_tokens = min(trained, placement.context_tokens or trained)
+    context_tokens = contexts.fitted(model.name, trained, placement)
     facts = SessionFacts(
         engine=runtime.name(),
         device=str(network.device),
