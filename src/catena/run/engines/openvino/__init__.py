@@ -1,4 +1,4 @@
-"""OpenVINO on CPU, GPU and NPU: models that predict, text embeddings, and text generation (openvino-genai)."""
+"""OpenVINO on CPU, GPU and NPU: models that predict, and text embeddings; nothing that generates."""
 
 from catena.run.engines.openvino.engine import Engine
 

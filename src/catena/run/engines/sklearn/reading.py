@@ -42,7 +42,7 @@ def read(model: StoredModel) -> Any:
             names = ", ".join(plain_text(name, 80) for name in strange[:MAX_NAMES])
             raise UnsupportedError(
                 f"{model.name} holds types that are not trusted: {names}",
-                hint="only types of scikit-learn, NumPy and SciPy are; LightGBM models come as its own text files",
+                hint="only types of scikit-learn, NumPy and SciPy are; export others, as of LightGBM, to ONNX",
             )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # another version of scikit-learn: whether it works, the trial shows

@@ -39,8 +39,8 @@ from catena.run.generating.writing import Writer
 
 # A prompt is read in parts of this many tokens; others get their turn between them, and a cancel is heard.
 CHUNK_TOKENS = 128
-# What a session takes beside weights and caches: code, buffers of a step.
-MEMORY_BYTES = 64 << 20
+# What a session takes beside weights and caches: code, buffers of a step. Measured at 127 to 146 MB (2026-12-01).
+MEMORY_BYTES = 160 << 20
 
 
 def load(model: StoredModel, placement: Placement) -> Session:
