@@ -29,7 +29,22 @@ from catena.core.messages import (
     Tokens,
     TranscribeRequest,
 )
-from catena.core.settings import ContextSettings
+
+
+class Context(Struct, frozen=True):
+    """What settings say of one model's context: `tokens` (0: nothing), and how its rotary positions are scaled: by
+    `rope_scaling` ("" as the model has it, none, linear, yarn), `rope_factor` times, theta `rope_base` (0: its own).
+    """
+
+    tokens: int = 0
+    rope_scaling: str = ""
+    rope_factor: float = 1.0
+    rope_base: float = 0.0
+
+    @property
+    def has_rope(self) -> bool:
+        """Whether anything about positions is set."""
+        return bool(self.rope_scaling or self.rope_base or self.rope_factor != 1.0)
 
 
 class Placement(Struct, frozen=True):
@@ -56,7 +71,7 @@ class Placement(Struct, frozen=True):
     adapters: tuple[StoredModel, ...] = ()
     batch_window_s: float = 0.001
     batch_rows: int = 64
-    context: ContextSettings = ContextSettings()
+    context: Context = Context()
     kept_folder: str = ""
     kept_bytes: int = 0
 

@@ -51,11 +51,6 @@ class ContextSettings(Struct, frozen=True, forbid_unknown_fields=True):
     rope_factor: Annotated[float, Meta(ge=1, le=64)] = 1.0
     rope_base: Annotated[float, Meta(ge=0, le=1e12)] = 0.0
 
-    @property
-    def has_rope(self) -> bool:
-        """Whether anything about positions is set."""
-        return bool(self.rope_scaling or self.rope_base or self.rope_factor != 1.0)
-
 
 class RunSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """[run] `threads` 0 = the cores owned; `memory_bytes` 0 = what is free; `context_tokens` 0 = the model's own.

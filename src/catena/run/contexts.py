@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 
 from catena.core.errors import ConfigError, UnsupportedError
-from catena.core.protocols import Placement
-from catena.core.settings import ContextSettings
+from catena.core.protocols import Context, Placement
 
 SCALINGS = ("linear", "yarn")
 
@@ -28,7 +27,7 @@ def fitted(name: str, trained: int, placement: Placement) -> int:
     )
 
 
-def reach(name: str, trained: int, original: int, context: ContextSettings) -> int:
+def reach(name: str, trained: int, original: int, context: Context) -> int:
     """How many tokens the model can tell apart: `trained`, or, where positions are scaled, that many times `original`
     (what it was trained for before a scaling that it brings along; 0: `trained`).
 

@@ -11,7 +11,7 @@ from tests.run.engines.conftest import Load, by_hand
 
 from catena.core.errors import ConfigError, ContextError, UnsupportedError
 from catena.core.manifest import StoredModel
-from catena.core.settings import ContextSettings
+from catena.core.protocols import Context
 
 pytestmark = pytest.mark.anyio
 TRAINED = 256
@@ -44,7 +44,7 @@ async def test_more_than_trained_is_said_where_all_models_are_meant(
 
 @pytest.mark.parametrize("scaling", ["linear", "yarn"])
 async def test_positions_are_scaled_where_settings_say_how(load: Load, short: StoredModel, scaling: str) -> None:
-    context = ContextSettings(tokens=1024, rope_scaling=scaling, rope_factor=4.0)
+    context = Context(tokens=1024, rope_scaling=scaling, rope_factor=4.0)
     loaded = await load(short, context_tokens=1024, context=context)
     assert loaded.session.facts.context_tokens == 1024
     events = await events_of(loaded, ask(LONG, max_tokens=4))
@@ -53,7 +53,7 @@ async def test_positions_are_scaled_where_settings_say_how(load: Load, short: St
 
 
 async def test_without_a_length_of_its_own_a_scaled_model_has_the_whole(load: Load, short: StoredModel) -> None:
-    loaded = await load(short, context_tokens=0, context=ContextSettings(rope_scaling="yarn", rope_factor=2.0))
+    loaded = await load(short, context_tokens=0, context=Context(rope_scaling="yarn", rope_factor=2.0))
     assert loaded.session.facts.context_tokens == 2 * TRAINED
 
 
@@ -61,11 +61,11 @@ async def test_scaling_and_base_change_what_the_model_computes(load: Load, chat_
     prompt = LONG[:200]
     found: dict[str, tuple[float, ...]] = {}
     for name, context in {
-        "none": ContextSettings(),
-        "base": ContextSettings(rope_base=400_000.0),
-        "linear": ContextSettings(rope_scaling="linear", rope_factor=2.0),
-        "yarn": ContextSettings(rope_scaling="yarn", rope_factor=2.0),
-        "taken away": ContextSettings(rope_scaling="none"),
+        "none": Context(),
+        "base": Context(rope_base=400_000.0),
+        "linear": Context(rope_scaling="linear", rope_factor=2.0),
+        "yarn": Context(rope_scaling="yarn", rope_factor=2.0),
+        "taken away": Context(rope_scaling="none"),
     }.items():
         loaded = await load(chat_model, slots=1, context=context)
         events = await events_of(loaded, ask(prompt, max_tokens=1, logprobs=1, temperature=0.0))
@@ -78,15 +78,15 @@ async def test_scaling_and_base_change_what_the_model_computes(load: Load, chat_
 @pytest.mark.parametrize(
     ("context", "told"),
     [
-        (ContextSettings(tokens=1024), "wants 1024 tokens, and the model can tell 256 apart"),
-        (ContextSettings(tokens=2048, rope_scaling="yarn", rope_factor=4.0), "can tell 1024 apart"),
-        (ContextSettings(rope_factor=2.0), "without a way to scale"),
-        (ContextSettings(rope_scaling="none", rope_factor=2.0), "without a way to scale"),
-        (ContextSettings(rope_scaling="linear"), "scales positions by nothing"),
+        (Context(tokens=1024), "wants 1024 tokens, and the model can tell 256 apart"),
+        (Context(tokens=2048, rope_scaling="yarn", rope_factor=4.0), "can tell 1024 apart"),
+        (Context(rope_factor=2.0), "without a way to scale"),
+        (Context(rope_scaling="none", rope_factor=2.0), "without a way to scale"),
+        (Context(rope_scaling="linear"), "scales positions by nothing"),
     ],
 )
 async def test_settings_that_do_not_fit_the_model_are_refused(
-    load: Load, short: StoredModel, context: ContextSettings, told: str
+    load: Load, short: StoredModel, context: Context, told: str
 ) -> None:
     with pytest.raises(ConfigError, match=told) as caught:
         await load(short, context_tokens=context.tokens, context=context)
@@ -94,6 +94,6 @@ async def test_settings_that_do_not_fit_the_model_are_refused(
 
 
 async def test_nothing_drafts_for_a_model_whose_positions_are_scaled(load: Load, short: StoredModel) -> None:
-    context = ContextSettings(rope_scaling="yarn", rope_factor=4.0)
+    context = Context(rope_scaling="yarn", rope_factor=4.0)
     with pytest.raises(UnsupportedError, match="nothing can draft"):
         await load(short, context=context, draft=short)

@@ -11,7 +11,7 @@ from tests.conformance.asking import ask, events_of, text_of, usage_of
 from tests.conformance.conftest import Loaded
 from tests.run.engines.conftest import Load
 
-from catena.core.settings import ContextSettings
+from catena.core.protocols import Context
 from catena.run.engines.llama_cpp.kept import INDEX, Kept, State
 
 pytestmark = pytest.mark.anyio
@@ -69,7 +69,7 @@ async def test_a_state_of_another_kind_of_cache_or_context_is_not_taken(load: Lo
     first = await load(**wishes)
     await told(first, STORY)
     await first.session.close()
-    changed = await load(**wishes, kv_type="q8_0", context=ContextSettings(rope_base=200_000.0))
+    changed = await load(**wishes, kv_type="q8_0", context=Context(rope_base=200_000.0))
     assert (await told(changed, STORY))[0] == 0
     await changed.session.close()
     assert len({path.parent for path in files(folder)}) == 2

@@ -8,6 +8,7 @@ import pytest
 from tests.run.scheduler.conftest import FakeEngine, make_model
 
 from catena.core.errors import ConfigError
+from catena.core.protocols import Context
 from catena.core.settings import ContextSettings, RunSettings, ServedSettings
 from catena.run.scheduler import Scheduler
 
@@ -52,7 +53,8 @@ async def test_a_context_is_that_of_the_model_before_that_of_all(tmp_path: Path)
     settings = RunSettings(context_tokens=512, contexts={"long": long, "scaled": scaled})
     engine = await placed(tmp_path, settings, "long", "scaled", "other")
     found = [(place.context_tokens, place.context) for place in engine.placements]
-    assert found == [(4096, long), (512, scaled), (512, ContextSettings())]
+    taken = [Context(4096, "yarn", 2.0), Context(rope_base=1e6), Context()]
+    assert found == list(zip((4096, 512, 512), taken, strict=True))
 
 
 async def test_what_outlives_sessions_has_a_private_folder_for_each_model_or_is_deleted(tmp_path: Path) -> None:

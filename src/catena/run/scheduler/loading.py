@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
+import msgspec
 
 from catena.core.clock import monotonic_s
 from catena.core.errors import (
@@ -24,8 +25,8 @@ from catena.core.errors import (
     UnsupportedError,
 )
 from catena.core.manifest import StoredModel
-from catena.core.protocols import Engine, Placement
-from catena.core.settings import ContextSettings, RunSettings
+from catena.core.protocols import Context, Engine, Placement
+from catena.core.settings import RunSettings
 from catena.run import devices
 from catena.run.scheduler import places, status
 from catena.run.scheduler.admission import Admission
@@ -144,7 +145,8 @@ class Loader:
 
     async def _load(self, tenant: Tenant, name: str, engine: Engine) -> None:
         drafter = self._settings.drafts.get(tenant.model.name)
-        context = self._settings.contexts.get(tenant.model.name, ContextSettings())
+        found = self._settings.contexts.get(tenant.model.name)
+        context = Context() if found is None else Context(**msgspec.structs.asdict(found))
         placement = Placement(
             device=places.device(self._settings, name),
             threads=self._threads,

@@ -13,8 +13,7 @@ from msgspec import Struct
 
 from catena.core.errors import MissingExtraError
 from catena.core.manifest import Task
-from catena.core.protocols import Placement, SessionFacts
-from catena.core.settings import ContextSettings
+from catena.core.protocols import Context, Placement, SessionFacts
 from catena.store.formats import gguf
 
 # Only looked for: the library is loaded in the processes of sessions.
@@ -116,7 +115,7 @@ def settings(
     return {"alias": name, "adapters": files.adapters, "parameters": parameters, "states": files.states}
 
 
-def _positions(context: ContextSettings) -> dict[str, Any]:
+def _positions(context: Context) -> dict[str, Any]:
     """How positions are scaled, where settings say so.
 
     The library holds a slot to what the model was trained for under every type but YaRN. Linear scaling is YaRN whose

@@ -16,7 +16,7 @@ from catena.run.engines.torch.runtime import library
 
 __all__ = ["Session", "load"]
 
-# Beside weights, twice for the load: an encoder of 91 MB grew memory by 187 MB from 32 bits, 281 MB from 16 (2026-12-01).
+# Beside twice the weights: an encoder of 91 MB grew memory by 187 MB from 32 bits, by 281 MB from 16 (2026-12-01).
 MEMORY_BYTES = 128 << 20
 
 
