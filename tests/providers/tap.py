@@ -19,11 +19,28 @@ class Tap:
         self.out = bytearray()
         self.back = bytearray()
         self.arrived = threading.Event()
+        self._writers: list[asyncio.StreamWriter] = []
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.append(task)
+        self._writers.append(writer)
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
+        self._writers.append(far_writer)
         ways = ((reader, far_writer, self.out), (far_reader, writer, self.back))
         await asyncio.wait([asyncio.ensure_future(self._pass(*way)) for way in ways])
+
+    async def finish(self) -> None:
+        """Close whatever is open."""
+        for writer in self._writers:
+            writer.close()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        for writer in self._writers:
+            with suppress(ConnectionError):
+                await writer.wait_closed()
 
     async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, kept: bytearray) -> None:
         with suppress(ConnectionError):
@@ -51,3 +68,4 @@ def tap(target: int) -> Iterator[Tap]:
             yield made
         finally:
             portal.call(server.close)
+            portal.call(made.finish)

@@ -29,8 +29,10 @@ from catena.watch.log import AuditLog, AuditReader
 
 if TYPE_CHECKING:
     from catena.reach.cloud.cloud import Cloud
+    from catena.reach.privacy.clearance import Gatekeeper
 
 ARCHIVE_NAME = "responses.db"
+LEDGER_NAME = "labels.db"
 
 
 class Chain(NamedTuple):
@@ -128,11 +130,14 @@ async def open_chain(*, flags: Mapping[str, Any] | None = None, with_echo: bool 
             engines = registry.Made("engines", ["echo", *names] if with_echo else names, settings.run)
             guests = _guests() if with_echo else {}
             async with (
-                open_cloud(settings.reach) as cloud,
+                open_cloud(settings.reach, home) as cloud,
                 Scheduler(engines, settings.run, home, find=store.resolve) as scheduler,
             ):
                 default = settings.reach.default_model
-                router = Router(store, scheduler, log, signer, guests, default_model=default, cloud=cloud)
+                gatekeeper = open_gatekeeper(home, signer) if cloud is not None else None
+                router = Router(
+                    store, scheduler, log, signer, guests, default_model=default, cloud=cloud, gatekeeper=gatekeeper
+                )
                 yield Chain(home, settings, signer, store, log, scheduler, router, guests, archive, cloud)
         finally:
             await log.close()
@@ -141,8 +146,24 @@ async def open_chain(*, flags: Mapping[str, Any] | None = None, with_echo: bool 
         store.close()
 
 
+def open_gatekeeper(home: Path, signer: Signer) -> Gatekeeper:
+    """What decides whether anything leaves: detectors, the judge of contexts, and the policy of this state folder.
+
+    Raises ConfigError for a policy that says nonsense.
+    """
+    # Loaded only where something could leave.
+    from catena.reach.privacy.clearance import Gatekeeper  # noqa: PLC0415
+    from catena.reach.privacy.context import judge  # noqa: PLC0415
+    from catena.reach.privacy.ledger import Ledger  # noqa: PLC0415
+    from catena.reach.privacy.policy import Policy  # noqa: PLC0415
+    from catena.reach.privacy.scanning import scanner  # noqa: PLC0415
+
+    ledger = Ledger(signer.salt("labels"), Database(home / LEDGER_NAME))
+    return Gatekeeper(Policy.of(home), scanner(), judge, ledger)
+
+
 @asynccontextmanager
-async def open_cloud(settings: ReachSettings) -> AsyncGenerator[Cloud | None]:
+async def open_cloud(settings: ReachSettings, home: Path | None = None) -> AsyncGenerator[Cloud | None]:
     """The remote ends of the configuration, None without any: then nothing that could reach one is even loaded.
 
     Raises ConfigError for a wrong setting.
@@ -152,7 +173,12 @@ async def open_cloud(settings: ReachSettings) -> AsyncGenerator[Cloud | None]:
         return
     from catena.reach.cloud.cloud import Cloud  # noqa: PLC0415 - loads the client
 
-    cloud = Cloud(settings.providers)
+    keeper = None
+    if settings.keep_egress == "bytes" and home is not None:
+        from catena.reach.egress.keeping import Shelf  # noqa: PLC0415
+
+        keeper = Shelf(home)
+    cloud = Cloud(settings.providers, keeper=keeper)
     try:
         yield cloud
     finally:

@@ -18,6 +18,7 @@ from catena.core import config
 from catena.core.clock import monotonic_s
 from catena.core.errors import ConflictError
 from catena.reach import door
+from catena.reach.cloud import guard
 from catena.reach.gateway.server import Listening, listening, serve
 
 BACKEND: dict[str, Any] = {"use_uvloop": sys.platform != "win32"}
@@ -72,6 +73,7 @@ def run(
 async def _run(
     flags: Mapping[str, Any], with_echo: bool, ready: Callable[[Listening], None], visit: Callable[[str], bool] | None
 ) -> None:
+    guard.install()
     async with open_chain(flags=flags, with_echo=with_echo) as chain, anyio.create_task_group() as group:
 
         async def guide(url: str, visit: Callable[[str], bool]) -> None:

@@ -15,6 +15,7 @@ import psutil
 import pytest
 from tests.providers.answers import Answer
 from tests.reach.cloud.conftest import KEY, Make, Place, asking
+from tests.reach.cloud.recording import Heard
 
 from catena.core.clock import monotonic_s
 from catena.core.errors import (
@@ -244,7 +245,7 @@ async def raw(
 
 
 async def exchange(client: Client, body: bytes = b"{}", method: str = "POST") -> bytes:
-    async with client.ask(Outgoing("/x", body, method=method), {}, lambda body: None) as answer:
+    async with client.ask(Outgoing("/x", body, method=method), {}, Heard()) as answer:
         return await answer.body(1 << 20)
 
 

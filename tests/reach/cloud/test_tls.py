@@ -18,7 +18,7 @@ from tests.providers.server import provider
 from tests.reach.cloud.conftest import KEY, Place, asking
 
 from catena.core.errors import ConfigError, NetworkError
-from catena.core.messages import collect
+from catena.core.messages import Egress, collect
 from catena.core.settings import ProviderSettings
 from catena.reach.cloud.cloud import Cloud
 from catena.reach.cloud.configured import configured
@@ -65,15 +65,33 @@ def authority(tmp_path: Path) -> tuple[Path, ssl.SSLContext, ssl.SSLContext]:
     return tmp_path / "ca.pem", contexts[0], contexts[1]
 
 
-async def ask(tls: ssl.SSLContext, ca_file: str, proxy: str = "") -> str:
+async def ask(tls: ssl.SSLContext, ca_file: str, proxy: str = "", left: list[Egress] | None = None) -> str:
     with provider("openai", tls) as made:
         one = ProviderSettings("far", "openai", made.url, key_env="FAR_KEY", ca_file=ca_file, proxy=proxy)
         cloud = Cloud([one], {"FAR_KEY": KEY})
         try:
-            async with Place(made, cloud).router.generate(asking(), Caller()) as answer:
+            place = Place(made, cloud)
+            async with place.router.generate(asking(), Caller()) as answer:
                 return (await collect(answer.events)).choices[0].text
         finally:
             await cloud.close()
+            if left is not None:
+                left += [record for record in place.log.records if isinstance(record, Egress)]  # type: ignore[misc]
+
+
+def digest_of(authority: Path) -> str:
+    """Of the certificate for 127.0.0.1 that lies beside the authority's."""
+    (made,) = x509.load_pem_x509_certificates((authority.parent / "127.0.0.1.pem").read_bytes())
+    return "sha256:" + made.fingerprint(hashes.SHA256()).hex()
+
+
+async def test_the_record_names_the_certificate_that_was_checked(
+    authority: tuple[Path, ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    left: list[Egress] = []
+    await ask(authority[1], str(authority[0]), left=left)
+    (record,) = left
+    assert record.certificate == digest_of(authority[0]) and record.tls.startswith("TLSv1.")
 
 
 async def test_an_authority_that_settings_name_is_trusted(
@@ -126,9 +144,14 @@ async def test_a_proxy_is_a_tunnel_that_sees_no_content(
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as group:
         group.start_soon(listener.serve, tunnel.serve)
         port = listener.extra(anyio.abc.SocketAttribute.local_port)
-        assert await ask(authority[1], str(authority[0]), f"http://127.0.0.1:{port}") == "Hello world"
+        left: list[Egress] = []
+        assert await ask(authority[1], str(authority[0]), f"http://127.0.0.1:{port}", left) == "Hello world"
         group.cancel_scope.cancel()
     assert tunnel.heads[0].startswith(b"CONNECT 127.0.0.1:") and b"user-agent: catena" in tunnel.heads[0].lower()
+    opening, request = left
+    assert (opening.kind, opening.num_bytes, opening.certificate) == ("tunnel", len(tunnel.heads[0]), None)
+    assert (request.kind, request.certificate) == ("request", digest_of(authority[0]))
+    assert opening.host == request.host and opening.proxy == request.proxy == request.address == f"127.0.0.1:{port}"
     assert b"authorization" not in tunnel.heads[0].lower() and KEY.encode() not in tunnel.heads[0]
     assert len(tunnel.passed) > 100 and b"Hi" not in tunnel.passed and b"chat/completions" not in tunnel.passed
 

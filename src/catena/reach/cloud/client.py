@@ -1,6 +1,7 @@
 """The only place that speaks to remote ends: one bounded HTTP exchange, never redirected, never silently repeated.
 
-Knows no dialect. aiohttp does the speaking; docs/decisions says why, and what of it is switched off.
+Knows no dialect. aiohttp does the speaking; docs/decisions says why, and what of it is switched off. A connection holds
+back all that is written to it until exactly those bytes are recorded.
 """
 
 from __future__ import annotations
@@ -10,19 +11,23 @@ import functools
 import io
 import re
 import ssl
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import anyio
 from msgspec import Struct
 
-from catena.core.errors import CatenaError, ExpiredError, MissingExtraError, NetworkError, TooLargeError
+from catena.core.errors import CatenaError, ExpiredError, MissingExtraError, NetworkError, RefusedError, TooLargeError
 from catena.core.settings import ProviderSettings
+from catena.reach.cloud.departure import Departure, Recorder, current, departing
+from catena.reach.cloud.gate import Gate, gated
+from catena.reach.cloud.guard import looking_up
 from catena.run.dialects.dialect import Outgoing
 
 try:
     import aiohttp
+    from aiohttp.abc import ResolveResult
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.http import HttpProcessingError
     from yarl import URL
@@ -68,31 +73,36 @@ class Client:
         self._settings = settings
         self._tls = _trusting(authorities) if base_url.startswith("https:") else True
         self._http: aiohttp.ClientSession | None = None
+        proxy = URL(settings.proxy) if settings.proxy else None
+        self._proxy = f"{proxy.host}:{proxy.port}" if proxy is not None else ""
+        self._ends = {(url.host, url.port) for url in (proxy, URL(base_url)) if url and url.host and url.port}
 
     @asynccontextmanager
     async def ask(
-        self, outgoing: Outgoing, headers: dict[str, str], leaving: Callable[[bytes], object]
+        self, outgoing: Outgoing, headers: dict[str, str], recorder: Recorder, credentials: tuple[str, ...] = ()
     ) -> AsyncGenerator[Answer]:
         """Send `outgoing` and give the answer's head, its body to be read inside the block.
 
-        `leaving` gets the bytes right before they leave. It is sent once more only where a kept connection broke before
+        `recorder` gets the exact bytes of each attempt, and nothing of it leaves before it has recorded them; what of
+        `credentials` is in `headers` is not shown there. It is sent once more only where a kept connection broke before
         the first byte of an answer. Leaving early, or being cancelled at any time, ends the connection at once.
-        Raises NetworkError, ExpiredError.
+        Raises NetworkError, ExpiredError, and what `recorder` raises.
         """
-        leaving(outgoing.body)
+        departure = Departure(recorder, self._ends, self._proxy, credentials)
         try:
-            response = await self._head(outgoing, headers)
+            response = await self._head(outgoing, headers, departure)
         except _BrokenError as error:
             if not error.may_repeat:
                 raise self._broke() from error
             try:
-                response = await self._head(outgoing, headers)
+                response = await self._head(outgoing, headers, departure)
             except _BrokenError as again:
                 raise self._broke() from again
         try:
             found = {name.lower(): value for name, value in response.headers.items()}
             yield Answer(response.status, found, self._pieces(response))
         finally:
+            departure.is_over = True
             response.close()
 
     async def close(self) -> None:
@@ -101,11 +111,11 @@ class Client:
             await self._http.close()
             self._http = None
 
-    async def _head(self, outgoing: Outgoing, headers: dict[str, str]) -> aiohttp.ClientResponse:
+    async def _head(self, outgoing: Outgoing, headers: dict[str, str], departure: Departure) -> aiohttp.ClientResponse:
         body = outgoing.body
         url, limit_s = URL(self._base_url + outgoing.path, encoded=True), self._settings.first_byte_timeout_s
         try:
-            with anyio.fail_after(limit_s):
+            with anyio.fail_after(limit_s), departing(departure):
                 response = await self._opened().request(
                     outgoing.method,
                     url,
@@ -156,6 +166,7 @@ class Client:
             self._http = aiohttp.ClientSession(
                 connector=_Connector(self._tls),
                 timeout=aiohttp.ClientTimeout(total=None, connect=self._settings.connect_timeout_s),
+                request_class=_Request,
                 headers={"user-agent": AGENT, "accept-encoding": "identity"},
                 skip_auto_headers=("content-type",),
                 auto_decompress=False,
@@ -182,13 +193,41 @@ class _BrokenError(aiohttp.ClientConnectionError):
         self.may_repeat = may_repeat
 
 
+class _Request(aiohttp.ClientRequest):
+    """A request whose bytes are gathered whole, recorded, and only then sent."""
+
+    async def send(self, conn: Any) -> aiohttp.ClientResponse:
+        """Raises ClientConnectionResetError where the connection ended meanwhile, and what recording raises."""
+        if conn.transport is None or conn.transport.is_closing():
+            raise aiohttp.ClientConnectionResetError("the connection ended before anything was written")
+        gate: Gate = gated(conn.transport)
+        with gate.gathering():
+            response = await super().send(conn)
+            if (writing := self._writer) is not None:
+                await asyncio.shield(writing)
+        host = self.url.host or ""
+        try:
+            await gate.release(host if self.url.is_default_port() else f"{host}:{self.url.port}")
+        except ConnectionResetError as error:
+            raise aiohttp.ClientConnectionResetError(str(error)) from None
+        return response
+
+
 class _Wire(ResponseHandler):
-    """One connection. It knows if an earlier request used it and if an answer has begun, and ends without lingering."""
+    """One connection. It knows if an earlier request used it and if an answer has begun, and ends without lingering.
+
+    What is written to it passes a gate.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._is_kept = False
         self._is_answered = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A connection begins, or TLS within one."""
+        self._gate = Gate(transport)
+        super().connection_made(self._gate)  # pyright: ignore[reportArgumentType]
 
     def set_response_params(self, **given: Any) -> None:
         """A request begins."""
@@ -201,6 +240,7 @@ class _Wire(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         self._is_answered = True
+        self._gate.returned(data)
         super().data_received(data)
 
     def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
@@ -215,8 +255,23 @@ class _Wire(ResponseHandler):
 
 class _Connector(aiohttp.TCPConnector):
     def __init__(self, tls: ssl.SSLContext | bool) -> None:
-        super().__init__(ssl=tls, limit=0, keepalive_timeout=POOL_IDLE_S, resolver=aiohttp.ThreadedResolver())
+        super().__init__(ssl=tls, limit=0, keepalive_timeout=POOL_IDLE_S, resolver=_Resolver())
         self._factory = functools.partial(_Wire, self._loop)
+
+
+class _Resolver(aiohttp.ThreadedResolver):
+    """The system's resolver, for names on the way of the present departure only."""
+
+    async def resolve(self, host: str, port: int = 0, family: Any = 0) -> list[ResolveResult]:
+        """Raises RefusedError for other names."""
+        departure = current()
+        if departure is None:
+            raise RefusedError("nothing is looked up without an open record")
+        departure.looked_up(host)
+        with looking_up(host):
+            found = await super().resolve(host, port, family)
+        departure.resolved(host, port, [each["host"] for each in found])
+        return found
 
 
 @functools.cache

@@ -12,8 +12,9 @@ from catena.core.errors import ExpiredError, NotFoundError
 from catena.core.settings import ProviderSettings
 from catena.reach.cloud.client import Client
 from catena.reach.cloud.configured import configured
-from catena.reach.cloud.passage import Passage, RemoteModel, remote_model
-from catena.reach.cloud.provider import MAX_WHOLE_BYTES, Asked, Errand, asked
+from catena.reach.cloud.departure import Unrecorded
+from catena.reach.cloud.passage import Keeps, Passage, RemoteModel, remote_model
+from catena.reach.cloud.provider import MAX_WHOLE_BYTES, Errand, asked
 
 LISTING_TIME_S = 30.0
 PATTERN = frozenset("*?[")
@@ -22,8 +23,14 @@ PATTERN = frozenset("*?[")
 class Cloud:
     """Every configured provider. Nothing is opened before a provider is asked. Raises ConfigError."""
 
-    def __init__(self, providers: Iterable[ProviderSettings], environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self,
+        providers: Iterable[ProviderSettings],
+        environ: Mapping[str, str] = os.environ,
+        keeper: Keeps | None = None,
+    ) -> None:
         self.ends = configured(providers, environ)
+        self._keeper = keeper
         self._clients = {
             name: Client(name, end.base_url, end.settings, end.authorities) for name, end in self.ends.items()
         }
@@ -45,11 +52,12 @@ class Cloud:
             )
         return remote_model(provider, end.kind, end.host, rest)
 
-    def errand(self, passage: Passage, request: Asked, task: str, /) -> Errand:
-        """The session that carries `request` out under `passage`. Writes it and sends nothing. Raises
-        UnsupportedError for what cannot be carried."""
+    def errand(self, passage: Passage, task: str, /) -> Errand:
+        """The session that carries out what `passage` holds. Writes it and sends nothing. Raises UnsupportedError for
+        what cannot be carried."""
+        passage.keeper = self._keeper
         name = passage.model.provider
-        return Errand(self.ends[name], self._clients[name], passage, request, task)
+        return Errand(self.ends[name], self._clients[name], passage, task)
 
     def listed(self) -> list[RemoteModel]:
         """The models that configuration names one by one, without asking anybody."""
@@ -65,7 +73,8 @@ class Cloud:
         end = self.ends[provider]
         try:
             with anyio.fail_after(LISTING_TIME_S):
-                async with asked(end, self._clients[provider], end.dialect.models(), lambda body: None) as answer:
+                outgoing = end.dialect.models()
+                async with asked(end, self._clients[provider], outgoing, Unrecorded(outgoing.body)) as answer:
                     body = await answer.body(MAX_WHOLE_BYTES)
         except TimeoutError:
             raise ExpiredError(f"provider {provider!r} did not list its models in time") from None

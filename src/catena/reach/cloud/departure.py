@@ -15,6 +15,8 @@ from msgspec import Struct
 
 from catena.core.errors import RefusedError
 
+MAX_UNRECORDED_BYTES = 64
+
 
 class Way(Struct, frozen=True):
     """How bytes go: to `host` (with its port, as named), really to `address`, past `proxy`, under `certificate`.
@@ -47,10 +49,18 @@ class Recorder(Protocol):
 
 
 class Unrecorded:
-    """For a listing of models that a person asks for on the command line: it carries a key and nothing else."""
+    """For a listing of models that a person asks for on the command line: it carries a key and a dialect's own `body`.
+
+    That is empty, or a few bytes that are the same for everybody.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
 
     async def departing(self, way: Way, wire: bytes, credentials: Iterable[str]) -> None:
-        if b"\r\n\r\n" not in wire or not wire.endswith(b"\r\n\r\n") or wire[:4] not in (b"GET ", b"CONN"):
+        """Raises RefusedError for anything that could carry content."""
+        body = b"" if way.kind == "tunnel" else self._body
+        if wire.partition(b"\r\n\r\n")[2] != body or len(body) > MAX_UNRECORDED_BYTES or b"\r\n\r\n" not in wire:
             raise RefusedError("only a request without content leaves this machine without a record")
 
     def looked_up(self, name: str, /) -> None:

@@ -1,8 +1,8 @@
 """Refuses, at run time, every connection and look-up of this process that no open departure leads to.
 
 An audit hook of the interpreter (PEP 578), which cannot be taken away again. It sees what Python's own sockets do, in
-whatever library; code in C or Rust that opens sockets by itself passes it by, and so does a name that is given straight to
-`connect`, which the interpreter looks up before it asks: `sealing` is for these. In doubt it refuses.
+whatever library; code in C or Rust that opens sockets by itself passes it by, and so does a name that is given straight
+to `connect`, which the interpreter looks up before it asks: `sealing` is for these. In doubt it refuses.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 
 import msgspec
@@ -27,7 +27,10 @@ from catena.core.messages import (
 from catena.core.protocols import SessionFacts
 from catena.reach.cloud.client import Answer, Client
 from catena.reach.cloud.configured import End
+from catena.reach.cloud.departure import Recorder
 from catena.reach.cloud.passage import Passage
+from catena.reach.privacy.pieces import Leaving
+from catena.reach.privacy.pseudonyms.events import Homecoming
 from catena.run.dialects.dialect import Counting, Outgoing
 from catena.run.dialects.framing import framer
 from catena.run.scheduler import Lease
@@ -36,7 +39,6 @@ from catena.run.scheduler import Lease
 BYTES_PER_TOKEN = 4
 # Counts, lists and errors are short.
 MAX_WHOLE_BYTES = 8 << 20
-Asked = GenerateRequest | EmbedRequest | PredictRequest
 
 
 class Errand:
@@ -45,17 +47,22 @@ class Errand:
     Making it writes the request and sends nothing. Raises UnsupportedError for what the dialect cannot carry.
     """
 
-    def __init__(self, end: End, client: Client, passage: Passage, request: Asked, task: str) -> None:
+    def __init__(self, end: End, client: Client, passage: Passage, task: str) -> None:
         self._end = end
         self._client = client
         self._passage = passage
-        self._outgoing = self._written(request, task)
+        self._outgoing = self._written(passage.request, task)
         self.lost = self._outgoing.lost
         self.facts = SessionFacts(f"{end.name} {end.kind}", end.host, 1, 0, 0)
 
     def lease(self) -> AbstractAsyncContextManager[Lease]:
         """This session as the scheduler would lease one: nothing is queued for and nothing loaded."""
         return nullcontext(Lease(self, 0.0, 0.0))
+
+    def homecoming(self) -> Homecoming | None:
+        """Turns stand-ins in the answer back; None if none were sent."""
+        clearance = self._passage.clearance
+        return Homecoming(clearance.restorer) if clearance.has_stand_ins else None
 
     async def close(self) -> None:
         """Nothing is held between requests."""
@@ -99,7 +106,7 @@ class Errand:
         assert isinstance(self._end.dialect, Counting)  # or writing the request had been refused
         return self._end.dialect.counted(body)
 
-    def _written(self, request: Asked, task: str) -> Outgoing:
+    def _written(self, request: Leaving, task: str) -> Outgoing:
         dialect, name = self._end.dialect, self._passage.model.remote_name
         match request:
             case EmbedRequest():
@@ -120,7 +127,8 @@ class Errand:
     @asynccontextmanager
     async def _asked(self) -> AsyncGenerator[Answer]:
         """Send the request; an answer with an error's status is raised as the dialect reads it."""
-        async with asked(self._end, self._client, self._outgoing, self._passage.leaving) as answer:
+        self._passage.leaving(self._outgoing.body)
+        async with asked(self._end, self._client, self._outgoing, self._passage) as answer:
             yield answer
 
     async def _events(self, request: GenerateRequest, answer: Answer) -> AsyncGenerator[Event]:
@@ -142,12 +150,10 @@ class Errand:
 
 
 @asynccontextmanager
-async def asked(
-    end: End, client: Client, outgoing: Outgoing, leaving: Callable[[bytes], object]
-) -> AsyncGenerator[Answer]:
+async def asked(end: End, client: Client, outgoing: Outgoing, recorder: Recorder) -> AsyncGenerator[Answer]:
     """Send one request to `end`. Raises what its dialect makes of a status that is not 200."""
-    headers = end.dialect.headers(end.key.read())
-    async with client.ask(outgoing, headers, leaving) as answer:
+    key = end.key.read()
+    async with client.ask(outgoing, end.dialect.headers(key), recorder, (key,) if key else ()) as answer:
         if answer.status != 200:
             try:
                 body = await answer.body(MAX_WHOLE_BYTES)
