@@ -30,6 +30,7 @@ SUMMARIES = {
     "trace": "Show the whole chain behind one answer.",
     "policy": "Check, explain and simulate what may leave this machine.",
     "privacy": "Find what is private in texts, say what may leave, replace it.",
+    "route": "Learn which prompts need the strong model, score them, evaluate it.",
     "egress": "Show, prove and replay what left for a provider.",
     "audit": "Show, prove, verify or export the audit log.",
     "keys": "Make, list and revoke API keys.",
