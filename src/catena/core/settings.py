@@ -149,6 +149,10 @@ class ReachSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     Of what leaves for a provider, the audit log always holds the digest; `keep_egress` "bytes" also keeps it whole,
     encrypted on this machine, for `catena egress replay`.
+
+    What is kept here (answers, files, batches) is encrypted; `vault` says where the key of all keys is: in a `file` of
+    this machine, in the system's `keyring`, or nowhere: it is derived from a `passphrase`, which is read from the
+    variable `passphrase_env` at start, or asked for on a terminal.
     """
 
     host: str = "127.0.0.1"
@@ -179,6 +183,8 @@ class ReachSettings(Struct, frozen=True, forbid_unknown_fields=True):
     max_batch_lines: Count = 50_000
     batch_concurrency: Annotated[int, Meta(ge=1, le=256)] = 2
     keep_egress: Literal["digest", "bytes"] = "digest"
+    vault: Literal["file", "keyring", "passphrase"] = "file"
+    passphrase_env: str = "CATENA_PASSPHRASE"
 
 
 class WatchSettings(Struct, frozen=True, forbid_unknown_fields=True):
