@@ -16,8 +16,10 @@ from catena.reach.archive import Archive
 from catena.reach.batches import Batches, Files, Runner
 from catena.reach.gateway.application import Gateway, create
 from catena.reach.router import Router
+from catena.reach.sealing import seal_answers
 from catena.reach.ticket import Caller
 from catena.reach.trace import Trace, trace
+from catena.reach.vault.vault import Vault, prompt_on_terminal
 from catena.run import devices
 from catena.run.scheduler import Scheduler
 from catena.run.scheduler.status import SessionStatus
@@ -48,6 +50,7 @@ class Chain(NamedTuple):
     guests: dict[str, StoredModel]
     archive: Archive
     cloud: Cloud | None
+    vault: Vault
 
     def models(self) -> list[Row]:
         """Everything that can be asked: the store's models, the guests, and remote ones that settings name singly."""
@@ -122,8 +125,11 @@ async def open_chain(*, flags: Mapping[str, Any] | None = None, with_echo: bool 
     store = Store.open(home, settings.store, signer)
     try:
         log = await AuditLog.open(home / "audit", signer, batch_records=settings.watch.batch_records)
-        archive = _archive(home, settings.reach)
+        vault, archive = None, None
         try:
+            vault = Vault.open(home, settings.reach, prompt=prompt_on_terminal())
+            seal_answers(home / ARCHIVE_NAME, vault)
+            archive = _archive(home, settings.reach, vault)
             if (home / ARCHIVE_NAME).exists():
                 archive.recover()
             names = registry.names("engines")
@@ -138,10 +144,13 @@ async def open_chain(*, flags: Mapping[str, Any] | None = None, with_echo: bool 
                 router = Router(
                     store, scheduler, log, signer, guests, default_model=default, cloud=cloud, gatekeeper=gatekeeper
                 )
-                yield Chain(home, settings, signer, store, log, scheduler, router, guests, archive, cloud)
+                yield Chain(home, settings, signer, store, log, scheduler, router, guests, archive, cloud, vault)
         finally:
             await log.close()
-            archive.close()
+            if archive is not None:
+                archive.close()
+            if vault is not None:
+                vault.close()
     finally:
         store.close()
 
@@ -204,10 +213,13 @@ def tracing(receipt: str, *, is_full: bool = False) -> Trace:
         return trace(receipt, reader, store, proof.checker(Signer.open(home).verifier_key), is_full=is_full)
 
 
-def _archive(home: Path, settings: ReachSettings) -> Archive:
+def _archive(home: Path, settings: ReachSettings, vault: Vault) -> Archive:
     """Where answers are kept for their callers; its file is made with the first of them."""
     return Archive(
-        lambda: Database(home / ARCHIVE_NAME), keep_s=settings.responses_keep_s, max_bytes=settings.max_responses_bytes
+        lambda: Database(home / ARCHIVE_NAME),
+        keep_s=settings.responses_keep_s,
+        max_bytes=settings.max_responses_bytes,
+        vault=vault,
     )
 
 

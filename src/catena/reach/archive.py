@@ -1,21 +1,24 @@
 """Answers kept for whoever asked: content, for one key alone, for a bounded time and in bounded space.
 
-Kept in a file of their own, apart from names and keys. What is deleted is overwritten in that file, and leaves the
-journal beside it. Knows no protocol: bodies are bytes.
+Kept in a file of their own, apart from names and keys, each sealed by the vault with its owner's name. Of what is
+deleted the key is destroyed first; then it is overwritten in that file, and leaves the journal beside it. Knows no
+protocol: bodies are bytes.
 """
 
 from __future__ import annotations
 
+import struct
 import threading
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, Literal, Protocol
 
 import anyio.to_thread
 from msgspec import Struct
 
 from catena.core.clock import now_ns
-from catena.core.errors import NotFoundError
+from catena.core.errors import IntegrityError, NotFoundError
+from catena.reach.vault.vault import HEAD_BYTES, Vault
 
 # `open`: being computed in the background; `done`: ended, however; `lost`: its process died before its end.
 State = Literal["open", "done", "lost"]
@@ -27,6 +30,12 @@ MIGRATION = (
     "CREATE INDEX answers_by_owner ON answers (owner, made_at_ns)",
     "CREATE INDEX answers_by_end ON answers (ends_at_ns)",
 )
+
+
+# In a file with this mark every answer is sealed: one that is not was put there by somebody else.
+SEALED = "answers are sealed"
+KIND = "answer"
+_LENGTHS = struct.Struct(">II")
 
 
 class Table(Protocol):
@@ -56,7 +65,8 @@ class Archive:
     """Keeps each answer for `keep_s` seconds, and of each owner the newest that fit in `max_bytes`.
 
     Past that bound, the oldest go until a tenth of it is free, so that not every answer must look for room.
-    `opening` opens the database at the first use. With `keep_s` 0 nothing is kept.
+    `opening` opens the database at the first use. With `keep_s` 0 nothing is kept. Without a `vault` answers lie as
+    they are.
     """
 
     def __init__(
@@ -65,9 +75,11 @@ class Archive:
         *,
         keep_s: float,
         max_bytes: int,
+        vault: Vault | None = None,
         clock_ns: Callable[[], int] = now_ns,
     ) -> None:
         self.keeps = keep_s > 0
+        self._vault = vault
         self._opening = opening
         self._keep_ns = int(keep_s * 1_000_000_000)
         self._max_bytes = max_bytes
@@ -114,25 +126,75 @@ class Archive:
             if self._table is None:
                 self._table = self._opening()
                 self._table.migrate(*MIGRATION)
+                if self._vault is not None:
+                    self._table.migrate(SEALED)
                 self._table.read("PRAGMA secure_delete = ON")
             return self._table
 
+    def each(self) -> Generator[Kept | tuple[str, str]]:
+        """Every answer of every owner; of one that cannot be read only id and owner. Blocks, and holds no lock."""
+        for id, owner in self._open().read("SELECT id, owner FROM answers"):
+            rows = self._open().read(
+                "SELECT body, asked, frames, state FROM answers WHERE id = ? AND owner = ?", (id, owner)
+            )
+            for row in rows:
+                try:
+                    yield self._read(id, owner, *row)
+                except (NotFoundError, IntegrityError):
+                    yield id, owner
+
+    def drop(self, ids: Iterable[str]) -> int:
+        """Delete the answers with these ids, whoever they are of; how many there were. Blocks."""
+        ids = list(ids)
+        return sum(
+            self._delete(f"id IN ({', '.join('?' * len(some))})", some)
+            for some in (ids[start : start + 500] for start in range(0, len(ids), 500))
+        )
+
+    def burn(self, ids: Iterable[str]) -> None:
+        """Destroy the keys of the answers with these ids, durably. Blocks."""
+        vault, table = self._vault, self._open()
+        if vault is not None:
+            heads = [table.read(f"SELECT substr(body, 1, {HEAD_BYTES}) FROM answers WHERE id = ?", (id,)) for id in ids]  # noqa: S608
+            vault.forget(head for rows in heads for (head,) in rows)
+
     def _put(self, kept: Kept) -> None:
         now = self._clock_ns()
-        frames = _packed(kept.frames)
-        size = len(kept.body) + len(kept.asked) + len(frames)
-        row = (kept.id, kept.owner, kept.state, now, now + self._keep_ns, size, kept.body, kept.asked, frames)
-        self._open().write("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        row, size = self.written(kept)
+        values = (kept.id, kept.owner, kept.state, now, now + self._keep_ns, size, *row)
+        self._open().write("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
         self._make_room(kept.owner, kept.id, size)
 
     def _settle(self, kept: Kept) -> None:
+        (body, asked, frames), size = self.written(kept)
+        table, old = self._open(), []
+        if self._vault is not None:
+            old = self._heads("id = ? AND owner = ?", (kept.id, kept.owner))
+        changed = table.write(
+            "UPDATE answers SET state = ?, size_bytes = ?, body = ?, asked = ?, frames = ? WHERE id = ? AND owner = ?",
+            (kept.state, size, body, asked, frames, kept.id, kept.owner),
+        )
+        if self._vault is not None:  # so that the earlier form can never take the place of this one
+            self._vault.forget(old if changed else [body], is_durable=False)
+        self._make_room(kept.owner, kept.id, size)
+
+    def written(self, kept: Kept) -> tuple[tuple[bytes, bytes, bytes], int]:
+        """What stands in the columns of an answer, and its size in the clear."""
         frames = _packed(kept.frames)
         size = len(kept.body) + len(kept.asked) + len(frames)
-        self._open().write(
-            "UPDATE answers SET state = ?, size_bytes = ?, body = ?, frames = ? WHERE id = ? AND owner = ?",
-            (kept.state, size, kept.body, frames, kept.id, kept.owner),
-        )
-        self._make_room(kept.owner, kept.id, size)
+        if self._vault is None:
+            return (kept.body, kept.asked, frames), size
+        plain = b"".join((_LENGTHS.pack(len(kept.body), len(kept.asked)), kept.body, kept.asked, frames))
+        return (self._vault.seal(KIND, _name(kept.id, kept.owner), plain), b"", b""), size
+
+    def _read(self, id: str, owner: str, body: bytes, asked: bytes, frames: bytes, state: State) -> Kept:
+        """An answer out of its columns. Raises NotFoundError if it was forgotten, IntegrityError if it was changed."""
+        if self._vault is not None:
+            plain = self._vault.open_sealed(KIND, _name(id, owner), body)
+            first, second = _LENGTHS.unpack_from(plain)
+            start, end = _LENGTHS.size + first, _LENGTHS.size + first + second
+            body, asked, frames = plain[_LENGTHS.size : start], plain[start:end], plain[end:]
+        return Kept(id, owner, body, asked, _unpacked(frames), state)
 
     def _find(self, id: str, owner: str) -> Kept:
         rows = self._open().read(
@@ -140,13 +202,15 @@ class Archive:
             (id, owner, self._clock_ns()),
         )
         if not rows:
-            raise NotFoundError("there is no such answer", hint="it may have been deleted, or be past its time")
-        body, asked, frames, state = rows[0]
-        return Kept(id, owner, body, asked, _unpacked(frames), state)
+            raise _gone()
+        try:
+            return self._read(id, owner, *rows[0])
+        except NotFoundError:
+            raise _gone() from None
 
     def _remove(self, id: str, owner: str) -> None:
-        self._find(id, owner)
-        self._delete("id = ? AND owner = ?", (id, owner))
+        if not self._delete("id = ? AND owner = ? AND ends_at_ns > ?", (id, owner, self._clock_ns())):
+            raise _gone()
 
     def _sweep(self) -> int:
         return self._delete("ends_at_ns <= ? AND state <> 'open'", (self._clock_ns(),))
@@ -173,11 +237,44 @@ class Archive:
 
     def _delete(self, condition: str, values: Sequence[Any]) -> int:
         table = self._open()
+        if self._vault is not None:
+            self._vault.forget(self._heads(condition, values))
         num_deleted = table.write(f"DELETE FROM answers WHERE {condition}", values)  # noqa: S608 - our own texts
         if num_deleted:
             self._totals.clear()
             table.read("PRAGMA wal_checkpoint(TRUNCATE)")  # the journal held what was deleted
         return num_deleted
+
+    def _heads(self, condition: str, values: Sequence[Any]) -> list[bytes]:
+        """The beginnings of sealed answers, which name their keys."""
+        found = self._open().read(
+            f"SELECT substr(body, 1, {HEAD_BYTES}) FROM answers WHERE {condition}",  # noqa: S608 - our own texts
+            values,
+        )
+        return [head for (head,) in found]
+
+
+def seal_rows(old: Table, new: Table, vault: Vault) -> None:
+    """Copy every answer of `old`, which lie as they are, into `new`, sealed. Blocks; each row is durable by itself."""
+    new.migrate(*MIGRATION)
+    writer = Archive(lambda: new, keep_s=1, max_bytes=0, vault=vault)
+    for (id,) in old.read("SELECT id FROM answers"):
+        for row in old.read(
+            "SELECT owner, state, made_at_ns, ends_at_ns, body, asked, frames FROM answers WHERE id = ?", (id,)
+        ):
+            owner, state, made_at_ns, ends_at_ns, body, asked, frames = row
+            written, size = writer.written(Kept(id, owner, body, asked, _unpacked(frames), state))
+            values = (id, owner, state, made_at_ns, ends_at_ns, size, *written)
+            new.write("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+    new.migrate(SEALED)
+
+
+def _gone() -> NotFoundError:
+    return NotFoundError("there is no such answer", hint="it may have been deleted, or be past its time")
+
+
+def _name(id: str, owner: str) -> str:
+    return f"{id}\n{owner}"
 
 
 def _packed(frames: Sequence[bytes]) -> bytes:

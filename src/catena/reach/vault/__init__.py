@@ -1,4 +1,4 @@
-"""Content at rest: each item is encrypted with a key of its own, and forgotten for good when that key is destroyed."""
+"""Content at rest: each item has a key of its own, and is forgotten for good with that key."""
 
 from catena.reach.vault.content import SealedReader, SealedWriter, bind, slot_of
 from catena.reach.vault.vault import Vault

@@ -109,8 +109,11 @@ class Vault:
             ) from None
 
     def forget(self, sealed: Iterable[bytes], *, is_durable: bool = True) -> None:
-        """Destroy the keys of sealed items, of which the first HEAD_BYTES are enough. Raises ResourceError."""
-        self.burn([slot_in(item) for item in sealed], is_durable=is_durable)
+        """Destroy the keys of sealed items, of which the first HEAD_BYTES are enough. Raises ResourceError.
+
+        What is not sealed has no key, and is passed over.
+        """
+        self.burn([slot_in(item) for item in sealed if is_sealed(item)], is_durable=is_durable)
 
     def new_key(self) -> tuple[int, bytes]:
         """A key of 32 bytes that nothing was encrypted with, and its slot."""
@@ -178,9 +181,14 @@ def rotate(home: Path, settings: ReachSettings, place: Place, *, prompt: Callabl
         os.close(held)
 
 
+def is_sealed(item: bytes) -> bool:
+    """Whether `item` begins as sealed ones do."""
+    return len(item) >= HEAD_BYTES and item.startswith(START)
+
+
 def slot_in(sealed: bytes) -> int:
     """The slot of a sealed item. Raises IntegrityError for what is none."""
-    if len(sealed) < HEAD_BYTES or not sealed.startswith(START):
+    if not is_sealed(sealed):
         raise IntegrityError("an item that should be encrypted is not", hint="restore it from a backup, or delete it")
     return int.from_bytes(sealed[len(START) : HEAD_BYTES], "big")
 
