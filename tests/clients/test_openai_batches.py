@@ -263,10 +263,14 @@ def test_a_revoked_key(client: openai.OpenAI, desk: Desk) -> None:
         Access(database).revoke(client.api_key[:12])
         end = time.monotonic() + 10
         state: dict[str, Any] = {}
+        vault = Vault.open(desk.home, ReachSettings())
         while state.get("status") not in OVER:
             assert time.monotonic() < end
             time.sleep(0.05)
-            state = json.loads(database.read("SELECT state FROM batches WHERE id = ?", (batch.id,))[0][0])
+            with suppress(NotFoundError):  # sealed anew just now
+                [(sealed,)] = database.read("SELECT state FROM batches WHERE id = ?", (batch.id,))
+                state = json.loads(vault.open_sealed("batch", batch.id, sealed))
+        vault.close()
     finally:
         database.close()
     assert state["status"] == "failed"

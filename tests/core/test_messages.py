@@ -184,7 +184,7 @@ def test_the_text_of_a_message_is_its_text_parts() -> None:
     assert message_text(Message("user", (Text("a"), Image(b"", "image/png"), Text("b")))) == "ab"
 
 
-@pytest.mark.parametrize("name", messages.__all__)
+@pytest.mark.parametrize("name", [name for name in messages.__all__ if name != "PUBLIC"])
 def test_what_crosses_a_seam_cannot_be_changed(name: str) -> None:
     kind = getattr(messages, name)
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):

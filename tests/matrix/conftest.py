@@ -15,6 +15,7 @@ import pytest
 from tests.matrix.doors import DOORS, Body
 from tests.matrix.ends import ENDS
 from tests.matrix.wish import Seen, Wish
+from tests.providers.policy import OPEN_POLICY
 from tests.providers.server import Provider, provider
 
 from catena.cli.chain import open_chain
@@ -78,6 +79,7 @@ def up(home: Path, bases: Mapping[str, str], *, with_echo: bool = False) -> Iter
         f'[[reach.providers]]\nname = "{kind}"\nkind = "{kind}"\nbase_url = "{base}"\n' for kind, base in bases.items()
     ]
     (home / "catena.toml").write_text("\n".join(["[reach]\nport = 0\ndrain_s = 1\n", *tables]))
+    (home / "policy.toml").write_text(OPEN_POLICY)
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setenv("CATENA_HOME", str(home))

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from tests.conftest import catena
+from tests.providers.policy import OPEN_POLICY
 from tests.weights import write_gguf
 
 STARTING_S = 60
@@ -180,6 +181,7 @@ def gateway(tmp_path: Path, stranger: Path, shouter: str) -> Iterator[str]:
     assert catena(home, "pull", str(weights), "--name", "loud").returncode == 0
     provider = f'[[reach.providers]]\nname = "far"\nkind = "shout"\nbase_url = "{shouter}"\n'
     (home / "catena.toml").write_text(provider)
+    (home / "policy.toml").write_text(OPEN_POLICY)
     environ = {**os.environ, "CATENA_HOME": str(home), "PYTHONPATH": str(stranger)}
     process = subprocess.Popen(
         [sys.executable, "-m", "catena", "up", "--port", "0"], env=environ, stdout=subprocess.PIPE, text=True

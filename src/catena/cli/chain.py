@@ -16,7 +16,7 @@ from catena.reach.archive import Archive
 from catena.reach.batches import Batches, Files, Runner
 from catena.reach.gateway.application import Gateway, create
 from catena.reach.router import Router
-from catena.reach.sealing import seal_answers
+from catena.reach.sealing import scrub_once, seal_answers
 from catena.reach.ticket import Caller
 from catena.reach.trace import Trace, trace
 from catena.reach.vault.vault import Vault, prompt_on_terminal
@@ -90,10 +90,16 @@ class Chain(NamedTuple):
         """Files that callers leave here, and the batches that read them."""
         database = self.store.database
         files = Files(
-            database, self.home / "files", max_files=settings.max_uploads, max_bytes=settings.max_uploads_bytes
+            database,
+            self.home / "files",
+            max_files=settings.max_uploads,
+            max_bytes=settings.max_uploads_bytes,
+            vault=self.vault,
         )
-        runner = Runner(Batches(database, self.home / "batches"), files, access, settings)
+        batches = Batches(database, self.home / "batches", vault=self.vault)
+        runner = Runner(batches, files, access, settings)
         runner.recover()
+        scrub_once(database)
         return runner
 
 

@@ -184,7 +184,7 @@ class ReachSettings(Struct, frozen=True, forbid_unknown_fields=True):
     batch_concurrency: Annotated[int, Meta(ge=1, le=256)] = 2
     keep_egress: Literal["digest", "bytes"] = "digest"
     vault: Literal["file", "keyring", "passphrase"] = "file"
-    passphrase_env: str = "CATENA_PASSPHRASE"
+    passphrase_env: str = "CATENA_PASSPHRASE"  # noqa: S105 - the name of a variable
 
 
 class WatchSettings(Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,29 +1,37 @@
 """The only way to a model: decides where a request goes, has that recorded, then lets it be computed.
 
-A decision is `local`, `refuse`, or `remote` where configuration names a provider and the call asks for it by name; then
-`reach.cloud` carries it out, under a Passage that only the open record makes. In doubt nothing leaves this machine.
+A decision is `local`, `refuse`, or `remote` where configuration names a provider, the call asks for it by name, and the
+policy clears every piece of it; then `reach.cloud` carries it out, under a Passage that only the open record and that
+clearance make. In doubt nothing leaves this machine.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+import functools
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
+import anyio.to_thread
 import msgspec
 from msgspec import Struct
 
 from catena.core.errors import IntegrityError, NotFoundError, RefusedError
 from catena.core.manifest import StoredModel
 from catena.core.messages import (
+    PUBLIC,
+    ChatRequest,
     Classified,
     ClassifyRequest,
+    CompletionRequest,
     Decision,
     DetokeniseRequest,
     Embedded,
     EmbedRequest,
     Event,
     GenerateRequest,
+    Label,
     Listened,
     Prediction,
     PredictRequest,
@@ -51,6 +59,8 @@ from catena.core.protocols import (
 )
 from catena.reach.cloud.passage import Passage, RemoteModel
 from catena.reach.presets import Preset
+from catena.reach.privacy.clearance import Asker, Verdict
+from catena.reach.privacy.pieces import Leaving, pieces
 from catena.reach.signatures import fitted
 from catena.reach.ticket import Appends, Caller, Salts, Ticket
 from catena.reach.work import Work, answer_bytes
@@ -71,13 +81,19 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from catena.reach.cloud.provider import Asked, Errand
+    from catena.reach.cloud.provider import Errand
+    from catena.reach.privacy.clearance import Gatekeeper
     from catena.run.scheduler import Scheduler
 
 # The name that stands for `reach.default_model`.
 DEFAULT = "default"
 
 AdmittedRequest = GenerateRequest | EmbedRequest | RerankRequest | ClassifyRequest | TokeniseRequest | DetokeniseRequest
+# Whose labels go on to their answers.
+GUARDED = (ChatRequest, CompletionRequest)
+# A text of more is looked through beside the event loop.
+MAX_INLINE_CHARACTERS = 20_000
+J = TypeVar("J")
 # What remote models can be asked for.
 ERRANDS = frozenset({"generate", "count", "embed", "predict"})
 
@@ -93,7 +109,7 @@ class Remotes(Protocol):
 
     def find(self, name: str, /) -> RemoteModel | None: ...
 
-    def errand(self, passage: Passage, request: Asked, task: str, /) -> Errand: ...
+    def errand(self, passage: Passage, task: str, /) -> Errand: ...
 
 
 class Answer(Struct):
@@ -179,7 +195,8 @@ class Router:
     """Every model call passes here.
 
     `guests` are models that live outside the store, such as `echo`; the alias `default` means `default_model`, which is
-    never a remote one. `cloud` holds the remote ends, None if there are none.
+    never a remote one. `cloud` holds the remote ends, None if there are none; without a `gatekeeper` nothing is cleared
+    to go there.
     """
 
     def __init__(
@@ -192,7 +209,9 @@ class Router:
         *,
         default_model: str = "",
         cloud: Remotes | None = None,
+        gatekeeper: Gatekeeper | None = None,
     ) -> None:
+        self.gatekeeper = gatekeeper
         self.models = models
         self.scheduler = scheduler
         self.guests = dict(guests or {})
@@ -310,7 +329,7 @@ class Router:
         parsed; errors raised after the record was opened carry its id.
         """
         model, decision = self._decide(request.model)
-        if model is not None and not isinstance(model, RemoteModel):  # the signature of a remote one is not known
+        if not isinstance(model, (RemoteModel, NoneType)):  # the signature of a remote one is not known
             request = fitted(request, model.manifest)
         question = tensor_bytes(request.inputs, request.model, *request.outputs)
         async with await self._open(question, model, decision, caller, "predict", request) as work:
@@ -336,23 +355,45 @@ class Router:
     ) -> Work:
         """Record the decision; raises RefusedError (recorded and closed) when it is no, so without a model.
 
-        A remote model is asked by an errand, which only this open record allows.
+        A remote model is asked by an errand, which only this open record and a clearance allow.
         """
+        verdict: Verdict | None = None
+        if isinstance(model, RemoteModel) and task in ERRANDS:
+            verdict = await self._considered(request, model, caller)
+            model, decision = _ruled(model, decision, verdict)
+        elif self.gatekeeper is not None and isinstance(request, GUARDED):
+            label = await self._worth(request, caller)
+            decision = msgspec.structs.replace(decision, labels=() if label == PUBLIC else label.names)
         ticket = await Ticket.open(
             self._log, self._salts, caller=caller, task=task, decision=decision, question=question
         )
         if model is None:
-            hint = f"run `catena verify {decision.model}`, then `catena pull` it again"
-            error = RefusedError(decision.reason, hint=hint)
+            error = RefusedError(decision.reason, hint=_hint(decision))
             error.receipt = ticket.receipt
             await ticket.close("failed", error=error)
             raise error
         if not isinstance(model, RemoteModel) or task not in ERRANDS:
             return Work(self.scheduler, ticket, model, caller, None)
         assert self.cloud is not None
+        assert verdict is not None
+        assert verdict.clearance is not None
         async with Work(self.scheduler, ticket, model, caller, None):  # closes the record if this cannot be carried
-            errand = self.cloud.errand(Passage(ticket, model), request, task)
+            errand = self.cloud.errand(Passage(ticket, model, verdict.clearance), task)
         return Work(self.scheduler, ticket, model, caller, errand)
+
+    async def _considered(self, request: Leaving, model: RemoteModel, caller: Caller) -> Verdict:
+        """What the policy says of `request` going to `model`. Raises RefusedError where nothing could say so."""
+        if self.gatekeeper is None:
+            raise RefusedError("nothing here can tell what may leave this machine, so nothing does")
+        consider = functools.partial(
+            self.gatekeeper.consider, request, _asker(caller), provider=model.provider, model=model.name
+        )
+        return await _aside(consider, request)
+
+    async def _worth(self, request: Leaving, caller: Caller) -> Label:
+        """What a request that stays here is worth, so that its answer is worth as much."""
+        assert self.gatekeeper is not None
+        return await _aside(functools.partial(self.gatekeeper.label, request, _asker(caller)), request)
 
     def _decide(self, name: str) -> tuple[StoredModel | None, Decision]:
         try:
@@ -375,9 +416,11 @@ class Router:
             if (phase := work.phase) != "ready":
                 yield Progress("queued" if phase == "busy" else "loading")
             session: Generator = await work.lease(Generator, adapters)
-            async with aclosing(session.generate(request)) as events:
-                async for event in events:
-                    yield work.passing(event)
+            with work.labelling(self.gatekeeper):
+                async with aclosing(session.generate(request)) as events:
+                    async for event in events:
+                        for told in work.turned_back(event):
+                            yield work.passing(told)
         await work.complete()
 
     async def _listen(self, work: Work, request: TranscribeRequest) -> AsyncGenerator[Event | Segment | Listened]:
@@ -419,6 +462,39 @@ def _named(remote: RemoteModel) -> Decision:
         provider=f"{remote.provider} ({remote.kind})",
         host=remote.host,
     )
+
+
+def _asker(caller: Caller) -> Asker:
+    return Asker(caller.key, caller.session, caller.door, caller.label)
+
+
+async def _aside(judge: Callable[[], J], request: Leaving) -> J:
+    """Judge at once, or beside the event loop where a long text would stop everybody else."""
+    if sum(len(piece.text or "") for piece in pieces(request)) <= MAX_INLINE_CHARACTERS:
+        return judge()
+    return await anyio.to_thread.run_sync(judge)
+
+
+def _ruled(model: RemoteModel, decision: Decision, verdict: Verdict) -> tuple[RemoteModel | None, Decision]:
+    """The decision that the policy's ruling makes of a call for a remote model."""
+    ruling, label = verdict.ruling, verdict.label
+    decision = msgspec.structs.replace(
+        decision,
+        reason=ruling.reason,
+        rule=f"policy:{ruling.rule}",
+        labels=() if label == PUBLIC else label.names,
+        found=verdict.facts.counts,
+        policy=verdict.policy,
+    )
+    if verdict.clearance is None:
+        return None, msgspec.structs.replace(decision, outcome="refuse", model_digest=None)
+    return model, decision
+
+
+def _hint(decision: Decision) -> str:
+    if decision.rule == "integrity":
+        return f"run `catena verify {decision.model}`, then `catena pull` it again"
+    return "ask a model of this machine, or see `catena policy explain`"
 
 
 def _preset(request: TokeniseRequest, model: StoredModel) -> TokeniseRequest:

@@ -5,16 +5,19 @@ For the only process that has the state folder open for writing.
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import closing
 from pathlib import Path
 
-from catena.core.errors import ConflictError, ResourceError
-from catena.reach.archive import SEALED, seal_rows
+from catena.core.errors import BusyError, ConflictError, ResourceError
+from catena.reach.archive import SEALED, Table, seal_rows
 from catena.reach.vault.vault import Vault
 from catena.store.database import Database
 from catena.watch.durable import sync
 
+_SCRUBBED = "contents are sealed"
+_log = logging.getLogger(__name__)
 _BLOCK = bytes(1 << 20)
 
 
@@ -56,6 +59,27 @@ def replace(draft: Path, path: Path) -> None:
         raise ResourceError(
             f"{path.name} cannot be sealed: {error.strerror}", hint="free space on the disk that holds CATENA_HOME"
         ) from error
+
+
+def scrub(table: Table) -> None:
+    """Write a database anew, so that nothing of what was deleted is left in it or its journal.
+
+    Raises BusyError while another process uses it, ResourceError.
+    """
+    table.read("PRAGMA temp_store = MEMORY")  # what is written anew must not lie in a temporary file
+    table.read("VACUUM")
+    table.read("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def scrub_once(table: Table) -> None:
+    """Once in the life of a database whose contents were sealed: nothing from before that is left in its free pages."""
+    if table.read("SELECT 1 FROM migrations WHERE name = ?", (_SCRUBBED,)):
+        return
+    try:
+        scrub(table)
+        table.migrate(_SCRUBBED)
+    except (BusyError, ResourceError) as error:
+        _log.warning("the database is written anew at the next start: %s", error)
 
 
 def overwrite(descriptor: int) -> None:

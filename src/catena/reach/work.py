@@ -6,8 +6,8 @@ Decides nothing: `reach.router` does, and opens the record.
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Generator, Iterable
+from contextlib import AbstractAsyncContextManager, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +20,7 @@ from catena.core.messages import (
     Decision,
     Delta,
     Event,
+    Label,
     Listened,
     Reply,
     Segment,
@@ -33,17 +34,20 @@ from catena.core.protocols import (
     Classifier,
     Counter,
     Embedder,
-    Generator,
     Predictor,
     Reranker,
     Tokeniser,
     Transcriber,
+)
+from catena.core.protocols import (
+    Generator as Generates,
 )
 from catena.reach.cloud.passage import RemoteModel
 from catena.reach.ticket import Caller, Ticket
 
 if TYPE_CHECKING:
     from catena.reach.cloud.provider import Errand
+    from catena.reach.privacy.clearance import Gatekeeper
     from catena.run.scheduler import Lease, Scheduler
 
 STOPPING_TIME_S = 10.0
@@ -52,7 +56,7 @@ LACKS: dict[type, tuple[str, str]] = {
     Classifier: ("{} does not classify text", "choose a model with task classify"),
     Counter: ("the engine of {} does not count tokens of text", ""),
     Embedder: ("{} does not embed", "choose a model with task embed"),
-    Generator: ("{} does not generate text", "choose a model with task generate"),
+    Generates: ("{} does not generate text", "choose a model with task generate"),
     Predictor: ("the engine of {} does not predict", ""),
     Reranker: ("{} does not rerank", "choose a model with task rerank"),
     Tokeniser: ("the engine of {} does not show its tokens", ""),
@@ -65,7 +69,7 @@ class Work:
     """One recorded request. `async with` it: an error in the block closes the record as failed or cancelled and carries
     its id, and what was leased in the block is given back with its end. Then `complete` closes the record."""
 
-    __slots__ = ("_caller", "_collector", "_errand", "_lease", "_leased", "_scheduler", "_ticket", "model")
+    __slots__ = ("_caller", "_collector", "_errand", "_home", "_lease", "_leased", "_scheduler", "_ticket", "model")
 
     def __init__(
         self, scheduler: Scheduler, ticket: Ticket, model: StoredModel, caller: Caller, errand: Errand | None
@@ -75,6 +79,7 @@ class Work:
         self._ticket = ticket
         self._caller = caller
         self._errand = errand
+        self._home = errand.homecoming() if errand is not None else None
         self._collector: Collector | None = None
         self._leased: AbstractAsyncContextManager[Lease] | None = None
         self._lease: Lease | None = None
@@ -163,6 +168,23 @@ class Work:
         assert self._collector is not None
         self._collector.add(event)
         return event
+
+    def turned_back(self, event: Event) -> Iterable[Event]:
+        """What `event` says with stand-ins turned back; maybe nothing yet."""
+        return (event,) if self._home is None else self._home.feed(event)
+
+    @contextmanager
+    def labelling(self, gatekeeper: Gatekeeper | None) -> Generator[None]:
+        """However the block ends, what was answered in it is worth what was asked, from then on."""
+        try:
+            yield
+        finally:
+            labels = self._ticket.opened.decision.labels
+            if gatekeeper is not None and labels and self._errand is None and self._collector is not None:
+                label = Label.parse(",".join(labels))
+                for choice in self._collector.reply().choices:
+                    for text in (choice.text, choice.reasoning, *(call.arguments for call in choice.tool_calls)):
+                        gatekeeper.answered(text, label)
 
     def complete(self, answer: bytes | None = None) -> Awaitable[None]:
         """Close the record with the digest of `answer`, or of what passed. Raises AuditError: then it is no answer."""

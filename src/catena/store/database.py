@@ -35,6 +35,7 @@ class Database:
                 path.chmod(0o600)
                 self._execute("PRAGMA journal_mode = WAL")
                 self._execute("PRAGMA synchronous = FULL")
+                self._execute("PRAGMA secure_delete = ON")  # of what is deleted or changed no copy is left in the file
                 self._execute("CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY) STRICT")
         except CatenaError:
             self._connection.close()

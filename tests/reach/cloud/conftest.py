@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from tests.providers.policy import open_gatekeeper
 from tests.providers.server import Provider, provider
 
 from catena.core.errors import AuditError, NotFoundError
@@ -72,7 +73,9 @@ class Place:
         self.cloud = cloud
         self.log = Log(made)
         self.salts = Salts()
-        self.router = Router(Models(), None, self.log, self.salts, default_model="far/big", cloud=cloud)  # type: ignore[arg-type]
+        self.router = Router(
+            Models(), None, self.log, self.salts, default_model="far/big", cloud=cloud, gatekeeper=open_gatekeeper()
+        )  # type: ignore[arg-type]
 
 
 Make = Callable[..., Place]

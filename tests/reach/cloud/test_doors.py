@@ -22,6 +22,7 @@ import tritonclient.http as triton
 from tests.clients.conftest import Gateway, up
 from tests.conftest import catena
 from tests.providers.answers import Answer, Call
+from tests.providers.policy import OPEN_POLICY
 from tests.providers.server import Provider, provider
 
 KEY = "sk-quite-secret-0123456789"
@@ -62,6 +63,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with ExitStack() as stack:
         providers = {kind: stack.enter_context(provider(kind)) for kind in KINDS}
         (home / "catena.toml").write_text(settings(providers))
+        (home / "policy.toml").write_text(OPEN_POLICY)
         gateway = stack.enter_context(up(home, "--echo", FAR_KEY=KEY))
         yield World(gateway, home, providers)
 
@@ -178,7 +180,9 @@ def test_trace_and_audit_tell_the_truth_of_a_remote_answer(world: World) -> None
         "verified",
         "verified",
     ]
-    assert links["reached"]["facts"]["decision"] == "remote" and links["reached"]["facts"]["rule"] == "named"
+    assert (
+        links["reached"]["facts"]["decision"] == "remote" and links["reached"]["facts"]["rule"] == "policy:everything"
+    )
     assert links["run"]["facts"]["left this machine"].startswith(f"{len(made.asked[0].body)} bytes")
     shown = world.cli("audit", "show", receipt).stdout
     assert '"outcome":"remote"' in shown and f'"host":"127.0.0.1:{made.port}"' in shown and '"currency":"EUR"' in shown

@@ -6,15 +6,26 @@ from pathlib import Path
 
 import pytest
 from tests.providers.answers import Answer
+from tests.providers.policy import open_gatekeeper
 from tests.reach.cloud.conftest import KEY, Make, asking
 
 import catena
 from catena.core.errors import AuditError, NotFoundError, RefusedError, UnsupportedError
 from catena.core.messages import Decision, EmbedRequest, RerankRequest, collect
 from catena.reach.cloud.passage import Passage, remote_model
+from catena.reach.privacy.clearance import Asker, Clearance
 from catena.reach.ticket import Caller, Ticket, salted_digest
 
 pytestmark = pytest.mark.anyio
+
+
+def cleared() -> Clearance:
+    """A clearance as the policy makes one."""
+    clearance = open_gatekeeper().consider(asking(), Asker(), "far", "far/big").clearance
+    assert clearance is not None
+    return clearance
+
+
 BIG = remote_model("far", "openai", "api.example", "big")
 
 
@@ -25,7 +36,7 @@ async def test_a_call_by_name_is_recorded_before_anything_leaves_and_closed_with
     assert reply.choices[0].text == "Hello world"
     assert place.log.num_asked[0] == 0, "the record is there before the first connection"
     decision = place.log.opened.decision
-    assert (decision.outcome, decision.rule, decision.model) == ("remote", "named", "far/big")
+    assert (decision.outcome, decision.rule, decision.model) == ("remote", "policy:everything", "far/big")
     assert decision.provider == "far (openai)" and decision.host == f"127.0.0.1:{place.made.port}"
     assert decision.model_digest is not None and decision.model_digest.startswith("remote:sha256:")
     closed = place.log.closed
@@ -73,7 +84,7 @@ async def test_no_other_decision_makes_a_passage(make: Make, decision: Decision)
         place.log, place.salts, caller=Caller(), task="generate", decision=decision, question=b""
     )
     with pytest.raises(RefusedError, match="nothing leaves this machine"):
-        Passage(ticket, BIG)
+        Passage(ticket, BIG, cleared())
 
 
 async def test_a_closed_record_lets_nothing_more_out(make: Make) -> None:
@@ -82,12 +93,12 @@ async def test_a_closed_record_lets_nothing_more_out(make: Make) -> None:
     ticket = await Ticket.open(
         place.log, place.salts, caller=Caller(), task="generate", decision=decision, question=b""
     )
-    passage = Passage(ticket, BIG)
+    passage = Passage(ticket, BIG, cleared())
     await ticket.close("complete")
     with pytest.raises(RefusedError, match="closed"):
         passage.leaving(b"more")
     with pytest.raises(RefusedError):
-        Passage(ticket, BIG)
+        Passage(ticket, BIG, cleared())
 
 
 async def test_what_is_on_this_machine_comes_first_and_the_default_is_never_remote(make: Make) -> None:
@@ -190,10 +201,11 @@ async def test_tokens_that_a_provider_does_not_tell_are_estimated_and_say_so(mak
 
 def test_only_the_router_makes_passages_and_opens_records() -> None:
     source = Path(catena.__file__).parent
-    for call in ("Passage(", "Ticket.open("):
+    for call in ("Passage(", "Ticket.open(", "Clearance("):
         users = {
             path.relative_to(source).as_posix()
             for path in source.rglob("*.py")
             if call in path.read_text() and f"class {call}" not in path.read_text()
         }
-        assert users == {"reach/router.py"}, call
+        owner = "reach/privacy/clearance.py" if call == "Clearance(" else "reach/router.py"
+        assert users == {owner}, call

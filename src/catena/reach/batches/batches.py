@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from catena.core.clock import now_ns
-from catena.core.errors import BusyError, ConflictError, NotFoundError
+from catena.core.errors import BusyError, ConflictError, IntegrityError, NotFoundError
 from catena.core.ids import new_id
 from catena.reach.batches.batch import Batch, Status
 from catena.reach.batches.files import Table
-from catena.reach.batches.journal import Journal, counted
+from catena.reach.batches.journal import Journal, burn, counted, lines
+from catena.reach.vault.vault import Vault
 
 MIGRATION = (
     "batches",
@@ -26,16 +27,23 @@ MIGRATION = (
     "CREATE INDEX batches_by_open ON batches (is_open)",
 )
 # Of each owner: batches that are not over, and those that are remembered.
+KIND = "batch"
 MAX_OPEN = 64
 MAX_KEPT = 10_000
 RETRY_S = 60.0
 
 
 class Batches:
-    """Every method blocks. `folder` holds the journals of batches that are not over."""
+    """Every method blocks. `folder` holds the journals of batches that are not over.
 
-    def __init__(self, table: Table, folder: Path, *, clock_ns: Callable[[], int] = now_ns) -> None:
+    In a `vault` both are sealed, and what is known of a batch anew with each change.
+    """
+
+    def __init__(
+        self, table: Table, folder: Path, *, vault: Vault | None = None, clock_ns: Callable[[], int] = now_ns
+    ) -> None:
         table.migrate(*MIGRATION)
+        self._vault = vault
         self._table = table
         self._folder = folder
         self._clock_ns = clock_ns
@@ -53,7 +61,7 @@ class Batches:
     @contextmanager
     def journal(self, batch: Batch) -> Generator[Journal]:
         """The journal of a batch, open for the block; meanwhile it is asked for counts instead of its files."""
-        with Journal(self.folder(batch.id), batch.counts.total) as journal:
+        with Journal(self.folder(batch.id), batch.counts.total, self._vault) as journal:
             self._journals[batch.id] = journal
             try:
                 yield journal
@@ -62,19 +70,53 @@ class Batches:
 
     def forget(self, id: str) -> None:
         """Delete the journal of a batch whose answers are in place."""
+        if self._vault is not None:
+            burn(self.folder(id), self._vault)
         shutil.rmtree(self.folder(id), ignore_errors=True)
 
+    def lines(self, path: Path) -> Generator[bytes]:
+        """The lines of a file of a journal, without their ends."""
+        return lines(path, self._vault)
+
     def recover(self) -> None:
-        """At the start of the only process that works, before it takes batches: journals of those that are over go."""
+        """At the start of the only process that works, before it takes batches: journals of those that are over go,
+        and what lies in the clear is sealed."""
+        if self._vault is not None:
+            for id, state in self._table.read("SELECT id, state FROM batches"):
+                if state.startswith(b"{"):
+                    self._table.write("UPDATE batches SET state = ? WHERE id = ?", (self._sealed(id, state), id))
         if self._folder.is_dir():
             names = {batch.id for batch in self.open_rows()}
             for path in self._folder.iterdir():
                 if path.name not in names:
-                    shutil.rmtree(path, ignore_errors=True)
+                    self.forget(path.name)
 
     def open_rows(self) -> list[Batch]:
         """Every batch that is not over, oldest first."""
-        return _decoded(self._table.read("SELECT state FROM batches WHERE is_open = 1 ORDER BY made_at_ns, id"))
+        return self._decoded(
+            self._table.read("SELECT id, state FROM batches WHERE is_open = 1 ORDER BY made_at_ns, id")
+        )
+
+    def each(self) -> list[Batch]:
+        """Every batch of every owner that can be read."""
+        return self._decoded(self._table.read("SELECT id, state FROM batches"))
+
+    def burn(self, ids: Iterable[str]) -> None:
+        """Destroy the keys of all that is known of these batches, and of their journals, durably."""
+        if self._vault is not None:
+            for id in ids:
+                self._vault.forget(
+                    state for (state,) in self._table.read("SELECT state FROM batches WHERE id = ?", (id,))
+                )
+                burn(self.folder(id), self._vault)
+
+    def drop(self, ids: Iterable[str]) -> None:
+        """Delete these batches, whoever they are of; nothing may work on them."""
+        ids = list(ids)
+        self.burn(ids)
+        for id in ids:
+            self._table.write("DELETE FROM batches WHERE id = ?", (id,))
+            shutil.rmtree(self.folder(id), ignore_errors=True)
 
     def add(
         self,
@@ -104,21 +146,20 @@ class Batches:
             [(count,)] = self._table.read("SELECT count(*) FROM batches WHERE owner = ? AND is_open = 1", (owner,))
             if count >= MAX_OPEN:
                 raise BusyError(f"this key has {count} batches that are not over", retry_after_s=RETRY_S)
-            values = (batch.id, owner, self._clock_ns(), msgspec.json.encode(batch))
+            values = (batch.id, owner, self._clock_ns(), self._sealed(batch.id, msgspec.json.encode(batch)))
             self._table.write("INSERT INTO batches VALUES (?, ?, ?, 1, ?)", values)
-            self._table.write(
-                "DELETE FROM batches WHERE is_open = 0 AND owner = ? AND id NOT IN"
+            beyond = self._table.read(
+                "SELECT id FROM batches WHERE is_open = 0 AND owner = ? AND id NOT IN"
                 " (SELECT id FROM batches WHERE owner = ? ORDER BY made_at_ns DESC LIMIT ?)",
                 (owner, owner, MAX_KEPT),
             )
+            self.drop(id for (id,) in beyond)
         return batch
 
     def find(self, id: str, owner: str) -> Batch:
         """The batch `id` of `owner`, with what its journal counts. Raises NotFoundError, also when it is another's."""
-        rows = self._table.read("SELECT state FROM batches WHERE id = ? AND owner = ?", (id, owner))
-        if not rows:
-            raise NotFoundError("there is no such batch", hint="GET /v1/batches lists them")
-        return self._with_counts(_decoded(rows)[0])
+        rows = self._table.read("SELECT id, state FROM batches WHERE id = ? AND owner = ?", (id, owner))
+        return self._with_counts(self._one(rows))
 
     def rows(self, owner: str, *, after: str | None, limit: int) -> list[Batch]:
         """Up to `limit` batches of `owner`, newest first, those made before `after`. Raises NotFoundError."""
@@ -128,11 +169,11 @@ class Batches:
             condition += " AND (made_at_ns, id) < (SELECT made_at_ns, id FROM batches WHERE id = ?)"
             values.append(after)
         rows = self._table.read(
-            f"SELECT state FROM batches WHERE {condition}"  # noqa: S608 - our own texts
+            f"SELECT id, state FROM batches WHERE {condition}"  # noqa: S608 - our own texts
             " ORDER BY made_at_ns DESC, id DESC LIMIT ?",
             (*values, limit),
         )
-        return [self._with_counts(batch) for batch in _decoded(rows)]
+        return [self._with_counts(batch) for batch in self._decoded(rows)]
 
     def cancel(self, id: str, owner: str) -> Batch:
         """Have a batch stopped. Raises NotFoundError, ConflictError when it is over or about to be."""
@@ -147,19 +188,19 @@ class Batches:
         """Give a batch a status if it has one of those `expected`; what it is afterwards."""
         with self._lock:
             rows = self._table.read(
-                "SELECT state FROM batches WHERE id = ? AND owner = coalesce(?, owner)", (id, owner)
+                "SELECT id, state FROM batches WHERE id = ? AND owner = coalesce(?, owner)", (id, owner)
             )
-            if not rows:
-                raise NotFoundError("there is no such batch", hint="GET /v1/batches lists them")
-            batch = _decoded(rows)[0]
+            batch = self._one(rows)
             if batch.status not in expected:
                 return batch
             at = {status: self.now_s(), **batch.at}
             batch = msgspec.structs.replace(batch, status=status, at=at, **changes)
             self._table.write(
                 "UPDATE batches SET is_open = ?, state = ? WHERE id = ?",
-                (int(batch.is_open), msgspec.json.encode(batch), id),
+                (int(batch.is_open), self._sealed(id, msgspec.json.encode(batch)), id),
             )
+            if self._vault is not None:  # so that the earlier state can never come back
+                self._vault.forget([rows[0][1]], is_durable=False)
             return batch
 
     def inputs(self) -> frozenset[str]:
@@ -173,6 +214,25 @@ class Batches:
         counts = journal.counts if journal else counted(self.folder(batch.id), batch.counts.total)
         return msgspec.structs.replace(batch, counts=counts)
 
+    def _sealed(self, id: str, state: bytes) -> bytes:
+        return state if self._vault is None else self._vault.seal(KIND, id, state)
 
-def _decoded(rows: list[tuple[Any, ...]]) -> list[Batch]:
-    return [msgspec.json.decode(state, type=Batch) for (state,) in rows]
+    def _one(self, rows: list[tuple[Any, ...]]) -> Batch:
+        """The batch of one row. Raises NotFoundError."""
+        if not rows:
+            raise NotFoundError("there is no such batch", hint="GET /v1/batches lists them")
+        return self._batch(*rows[0])
+
+    def _batch(self, id: str, state: bytes) -> Batch:
+        """Raises NotFoundError if it was forgotten, IntegrityError if it was changed."""
+        if self._vault is not None:
+            state = self._vault.open_sealed(KIND, id, state)
+        return msgspec.json.decode(state, type=Batch)
+
+    def _decoded(self, rows: list[tuple[Any, ...]]) -> list[Batch]:
+        """The batches of rows, but for those that were forgotten or changed."""
+        found: list[Batch] = []
+        for id, state in rows:
+            with suppress(NotFoundError, IntegrityError):
+                found.append(self._batch(id, state))
+        return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -42,14 +42,14 @@ class _Raw(Struct, frozen=True):
 class Source:
     """Reads an input line by line; at most `max_line_bytes` each. Used by one thread at a time.
 
-    Raises IntegrityError when there is no such file.
+    `content` is where it lies, or what opens it. Raises IntegrityError when there is no such file.
     """
 
-    def __init__(self, path: Path, max_line_bytes: int) -> None:
+    def __init__(self, content: Path | Callable[[], BinaryIO], max_line_bytes: int) -> None:
         try:
-            self._file: BinaryIO = path.open("rb")
+            self._file: BinaryIO = content.open("rb") if isinstance(content, Path) else content()
         except OSError as error:
-            raise IntegrityError(f"the content of {path.name} cannot be read: {error.strerror}") from error
+            raise IntegrityError(f"the content of the input cannot be read: {error.strerror}") from error
         self._max_line_bytes = max_line_bytes
 
     def __enter__(self) -> Source:
@@ -78,13 +78,15 @@ class Source:
         return None
 
 
-def check(path: Path, endpoint: str, *, max_lines: int, max_line_bytes: int, max_depth: int) -> Checked:
+def check(
+    content: Path | Callable[[], BinaryIO], endpoint: str, *, max_lines: int, max_line_bytes: int, max_depth: int
+) -> Checked:
     """Read every line. Of many problems the first MAX_PROBLEMS are told, each in the words of this API."""
     problems: list[Problem] = []
     names: set[str] = set()
     models: set[Any] = set()
     num_lines = 0
-    with Source(path, max_line_bytes) as source:
+    with Source(content, max_line_bytes) as source:
         while len(problems) < MAX_PROBLEMS:
             try:
                 raw = source.raw()

@@ -12,7 +12,7 @@ import anyio.to_thread
 import msgspec
 from msgspec import Struct
 
-from catena.core.errors import CatenaError, IntegrityError, UnauthenticatedError
+from catena.core.errors import CatenaError, IntegrityError, NotFoundError, UnauthenticatedError
 from catena.core.ids import new_id
 from catena.core.settings import ReachSettings
 from catena.reach.access import Access, Identity
@@ -89,7 +89,7 @@ class Work:
         checked = await _blocking(
             partial(
                 check,
-                self._means.files.path(batch.input_file_id),
+                partial(self._means.files.content, batch.input_file_id),
                 batch.endpoint,
                 max_lines=settings.max_batch_lines,
                 max_line_bytes=settings.max_body_bytes,
@@ -107,13 +107,14 @@ class Work:
     async def _answer_all(self, batch: Batch) -> None:
         """Answer every line that the journal does not have yet."""
         means = self._means
-        path = means.files.path(batch.input_file_id)  # its row may be past its time; the content waits for us
+        # Its row may be past its time; the content waits for us.
+        content = partial(means.files.content, batch.input_file_id)
         opening = means.batches.journal(batch)
         with anyio.CancelScope(shield=True) as guard:  # else it might be open and nobody know
             journal = await _blocking(opening.__enter__)
             guard.shield = False
             try:
-                with Source(path, means.settings.max_body_bytes) as source:
+                with Source(content, means.settings.max_body_bytes) as source:
                     await self._share_turns(batch, source, journal)
             finally:
                 opening.__exit__(None, None, None)
@@ -201,8 +202,9 @@ class Work:
     def _expire(self, batch: Batch, journal: Journal) -> None:
         """Every line without an answer gets an error, as far as the input can still be read."""
         try:
-            source = Source(self._means.files.path(batch.input_file_id), self._means.settings.max_body_bytes)
-        except IntegrityError:
+            content = partial(self._means.files.content, batch.input_file_id)
+            source = Source(content, self._means.settings.max_body_bytes)
+        except (IntegrityError, NotFoundError):
             return
         with source:
             while line := source.next(journal.done):
@@ -217,15 +219,17 @@ class Work:
 
     def _place(self, batch: Batch, file_id: str, name: str) -> None:
         """The row first: a file without one would be swept away at the next start."""
-        draft = self._means.batches.folder(batch.id) / name
-        if not draft.exists():
+        files = self._means.files
+        written = self._means.batches.folder(batch.id) / name
+        if not written.exists():
             return  # put in place before a kill
-        filename, size_bytes = f"{batch.id}_{name}", draft.stat().st_size
-        file = self._means.files.named(
+        draft, size_bytes = files.collect(file_id, written, self._means.batches.lines(written))
+        filename = f"{batch.id}_{name}"
+        file = files.named(
             batch.owner, filename, "batch_output", batch.output_keep_s, size_bytes=size_bytes, id=file_id
         )
-        self._means.files.list_(file)
-        self._means.files.move(draft, file)
+        files.list_(file)
+        files.move(draft, file)
 
 
 def _entry(line: Line, answered: Answered) -> Entry:

@@ -10,7 +10,7 @@ import anyio
 
 from catena.core.errors import CancelledError, InputError
 from catena.core.ids import new_id
-from catena.core.messages import Usage
+from catena.core.messages import PUBLIC, Label, Usage
 from catena.reach.gateway.failures import Failure, HttpError
 from catena.reach.gateway.routing import JSON, Dialect, Route
 from catena.reach.gateway.services import Services
@@ -35,6 +35,7 @@ ALWAYS: dict[str, str] = {
     "cache-control": "no-store",
 }
 MAX_WARNING_CHARS = 1000
+MAX_SESSION_CHARS = 200
 
 
 class Exchange:
@@ -74,6 +75,18 @@ class Exchange:
         self._has_all = False  # of a body that is read by `piece`
         self._receive = receive
         self._send = send
+
+    def enter(self, door: str) -> None:
+        """The caller asks a model through `door`; its session and label are those of the headers.
+
+        Raises InputError for a label that is none, or for a session of more than MAX_SESSION_CHARS.
+        """
+        session, label = self.headers.get("catena-session", ""), PUBLIC
+        if len(session) > MAX_SESSION_CHARS:
+            raise InputError(f"catena-session has at most {MAX_SESSION_CHARS} characters", param="catena-session")
+        if "catena-label" in self.headers:
+            label = Label.parse(self.headers["catena-label"])
+        self.caller = Caller(self.caller.key, door, session=session, label=label)
 
     @property
     def dialect(self) -> Dialect | None:

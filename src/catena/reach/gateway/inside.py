@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import msgspec
+from msgspec import structs
 
 from catena.reach.access import Identity
 from catena.reach.batches.work import Answered
@@ -65,6 +66,6 @@ class _Patient:
         method = getattr(self._router, name)
 
         def ask(request: Any, caller: Caller) -> Any:
-            return method(request, Caller(caller.key, f"{caller.door}.batch", is_background=True))
+            return method(request, structs.replace(caller, door=f"{caller.door}.batch", is_background=True))
 
         return ask

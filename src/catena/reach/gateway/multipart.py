@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol
 
 import anyio
 import anyio.to_thread
@@ -26,6 +26,32 @@ MAX_HEADER_BYTES = 4 << 10  # each
 PIECE_BYTES = 1 << 20
 # The parser's warnings quote bytes of what was sent; its errors say the same to us alone.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+
+
+class Sink(Protocol):
+    """What takes the content of a file as it arrives; these block, and raise OSError."""
+
+    def write(self, data: bytes, /) -> int: ...
+
+    def close(self) -> None: ...
+
+
+class Drafts(Protocol):
+    """How files lie on the disk while they arrive; these block."""
+
+    def create(self, path: Path, /) -> Sink: ...
+
+    def discard(self, path: Path, /) -> None: ...
+
+
+class _Plain:
+    """They lie as they are."""
+
+    def create(self, path: Path) -> Sink:
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+    def discard(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
 
 
 class UploadedFile(Struct, frozen=True):
@@ -49,15 +75,22 @@ class Form(Struct, frozen=True):
 
 @asynccontextmanager
 async def read_form(
-    exchange: Exchange, *, max_field_bytes: int, max_file_bytes: int, folder: Path, max_files: int = 1
+    exchange: Exchange,
+    *,
+    max_field_bytes: int,
+    max_file_bytes: int,
+    folder: Path,
+    max_files: int = 1,
+    drafts: Drafts | None = None,
 ) -> AsyncGenerator[Form]:
-    """The form in the body of a request. Its files lie in `folder` (which must exist) until the block ends.
+    """The form in the body of a request. Its files lie in `folder` (which must exist) until the block ends, as they
+    are or as `drafts` writes them.
 
     All fields together take at most `max_field_bytes`, each file at most `max_file_bytes`.
     Raises HttpError 415 for another media type, 413 for too much of anything, 400 for what is not a form; ResourceError
     when the disk takes no more; and what Exchange.read raises.
     """
-    reader = _Reader(_boundary(exchange), folder, max_field_bytes, max_file_bytes, max_files)
+    reader = _Reader(_boundary(exchange), folder, max_field_bytes, max_file_bytes, max_files, drafts or _Plain())
     limit = max_files * max_file_bytes + max_field_bytes + MAX_PARTS * MAX_HEADERS * MAX_HEADER_BYTES
     try:
         await exchange.read(reader.feed, limit)
@@ -89,8 +122,15 @@ class _Reader:
     """Takes pieces of the body; what the parser finds in each is worked off before the next."""
 
     def __init__(
-        self, boundary: bytes, folder: Path, max_field_bytes: int, max_file_bytes: int, max_files: int
+        self,
+        boundary: bytes,
+        folder: Path,
+        max_field_bytes: int,
+        max_file_bytes: int,
+        max_files: int,
+        store: Drafts,
     ) -> None:
+        self._store = store
         self._folder = folder
         self._max_field_bytes = max_field_bytes
         self._max_file_bytes = max_file_bytes
@@ -148,7 +188,7 @@ class _Reader:
             with suppress(OSError):  # of a full disk, which was told already
                 self._part.file.close()
         for draft in self._drafts:
-            draft.unlink(missing_ok=True)
+            self._store.discard(draft)
 
     async def _step(self, kind: str, data: bytes) -> None:
         part = self._part
@@ -188,7 +228,7 @@ class _Reader:
         part.filename = _text(options[b"filename"])
         path = self._folder / new_id("draft")
         self._drafts.append(path)
-        part.file = await anyio.to_thread.run_sync(_create, path)
+        part.file = await anyio.to_thread.run_sync(self._store.create, path)
 
     async def _keep(self, part: _Part, data: bytes) -> None:
         part.num_bytes += len(data)
@@ -220,18 +260,16 @@ class _Part:
         self.headers: dict[str, str] = {}
         self.header_name = self.header_value = b""
         self.name = self.filename = ""
-        self.file: BinaryIO | None = None
+        self.file: Sink | None = None
         self.waiting = bytearray()
         self.num_bytes = 0
 
 
-def _create(path: Path) -> BinaryIO:
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
-
-
-def _finish(file: BinaryIO, rest: bytes) -> None:
-    with file:
+def _finish(file: Sink, rest: bytes) -> None:
+    try:
         file.write(rest)
+    finally:
+        file.close()
 
 
 def _text(data: bytes) -> str:

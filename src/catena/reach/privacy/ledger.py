@@ -17,13 +17,15 @@ from catena.core.clock import now_ns
 from catena.core.messages import PUBLIC, Label, join
 from catena.reach.privacy.folding import views
 
-# Words in a row that are one fingerprint, and of how many neighbours the least is kept (winnowing: S. Schleimer,
-# D. Wilkerson, A. Aiken, SIGMOD 2003): every run of RUN + WINDOW - 1 = 9 shared words is found.
-RUN, WINDOW = 6, 4
-# A whole text of so many words is found again; shorter ones are said by everybody.
+# So many words in a row are one fingerprint. Of a text of more than MANY words, of WINDOW neighbours the least is kept
+# (winnowing: S. Schleimer, D. Wilkerson, A. Aiken, SIGMOD 2003): RUN + WINDOW - 1 = 9 words in a row are found.
+RUN, WINDOW, MANY = 6, 4, 2000
+# A text of fewer than RUN words is found again as a whole, if it has so many; shorter ones are said by everybody.
 WHOLE = 3
 # A word of this many letters and digits, or half of it with both, is found again by itself.
 RARE = 20
+# Of such a word with digits in it, every stretch of so many characters is kept, up to MAX_WORD.
+PART, MAX_WORD = 8, 512
 # Of one text so many fingerprints at most; what is longer is found by its beginning, its whole, and its session.
 MAX_PRINTS = 20_000
 MAX_ROWS = 2_000_000
@@ -60,8 +62,11 @@ class Ledger:
         self._lock = threading.Lock()
         self._prints: dict[bytes, Label] = {}
         self._sessions: dict[bytes, Label] = {}
+        # The fewest words of a text that was kept as a whole; of what an earlier process kept, that is not known.
+        self._shortest = RUN
         if table is not None:
             table.migrate(*MIGRATION)
+            self._shortest = WHOLE
             self._prints = {bytes(key): Label.parse(str(label)) for key, label in _rows(table, "print", "prints")}
             self._sessions = {bytes(key): Label.parse(str(label)) for key, label in _rows(table, "session", "sessions")}
 
@@ -75,11 +80,14 @@ class Ledger:
             return
         self._keep("sessions", "session", self._sessions, {self._key(caller, session)}, label)
 
-    def note(self, text: str, label: Label) -> None:
-        """From now on `text`, and long parts of it, are at least `label` wherever they turn up. Durable."""
+    def note(self, text: str, label: Label, *, least: int = WHOLE) -> None:
+        """From now on `text`, and long parts of it, are at least `label` wherever they turn up. Durable.
+
+        Of fewer words than `least`, only the rare ones are.
+        """
         if label == PUBLIC or not text.strip():
             return
-        found = {key for view in views(text) for key in self._fingerprints(view.text)}
+        found = {key for turned in _turned(text) for key in self._kept_of(turned, least)}
         self._keep("prints", "print", self._prints, found, label)
 
     def find(self, text: str) -> Label:
@@ -87,17 +95,11 @@ class Ledger:
         if not self._prints or not text:
             return PUBLIC
         known = self._prints
-        return join(
-            label
-            for view in views(text)
-            for turned in (view.text, view.text[::-1])
-            for key in self._fingerprints(turned)
-            if (label := known.get(key)) is not None
-        )
+        return join({known[key] for view in views(text) for key in self._all_of(view.text) if key in known})
 
     def forget(self, text: str) -> int:
         """Remove the fingerprints of `text`; how many there were."""
-        keys = {key for view in views(text) for key in self._fingerprints(view.text)}
+        keys = {key for turned in _turned(text) for key in self._kept_of(turned)}
         with self._lock:
             known = [key for key in keys if self._prints.pop(key, None) is not None]
             if self._table is not None:
@@ -127,22 +129,56 @@ class Ledger:
             inner = f"SELECT {column} FROM {table} ORDER BY at_ns LIMIT {MAX_ROWS // 10}"  # noqa: S608
             self._table.write(f"DELETE FROM {table} WHERE {column} IN ({inner})")  # noqa: S608
 
-    def _fingerprints(self, text: str) -> Iterator[bytes]:
+    def _kept_of(self, text: str, least: int = WHOLE) -> Iterator[bytes]:
+        """What is kept of a labelled text."""
         words = _WORD.findall(text.casefold())
-        if len(words) >= WHOLE:
-            yield self._print(" ".join(words))
+        yield from self._rare(words)
+        if len(words) < RUN:
+            if len(words) >= least:
+                self._shortest = min(self._shortest, len(words))
+                yield self._print(" ".join(words))
+            return
+        starts: Iterable[int] = range(len(words) - RUN + 1)
+        if len(words) > MANY:
+            starts = _winnowed([hash_of(words, start) for start in starts])
+        for start, _ in zip(starts, range(MAX_PRINTS), strict=False):
+            yield self._print(" ".join(words[start : start + RUN]))
+
+    def _all_of(self, text: str) -> Iterator[bytes]:
+        """Everything of a text that could be kept of another one."""
+        words = _WORD.findall(text.casefold())
+        yield from self._rare(words)
+        for word in words:
+            if len(word) >= PART and not is_rare(word) and any(letter.isdigit() for letter in word):
+                yield from self._parts(word)
+        for size in range(self._shortest, RUN + 1):
+            for start in range(len(words) - size + 1):
+                yield self._print(" ".join(words[start : start + size]))
+
+    def _rare(self, words: list[str]) -> Iterator[bytes]:
         for word in dict.fromkeys(words):
             if is_rare(word):
                 yield self._print(word)
-        runs = [hash_of(words, start) for start in range(min(len(words) - RUN + 1, MAX_PRINTS))]
-        for start in _winnowed(runs):
-            yield self._print(" ".join(words[start : start + RUN]))
+                if any(letter.isdigit() for letter in word):
+                    yield from self._parts(word)
+
+    def _parts(self, word: str) -> Iterator[bytes]:
+        """Every stretch of a word that is a key or a number, so that a part of it is found too."""
+        for start in range(min(len(word), MAX_WORD) - PART + 1):
+            yield self._print(word[start : start + PART])
 
     def _print(self, text: str) -> bytes:
         return blake2b(text.encode("utf-8", "replace"), digest_size=12, key=self._secret).digest()
 
     def _key(self, caller: str, session: str) -> bytes:
         return self._print(f"session\0{caller}\0{session}")
+
+
+def _turned(text: str) -> Iterator[str]:
+    """A text as it is kept: each view of it, forwards and backwards."""
+    for view in views(text):
+        yield view.text
+        yield view.text[::-1]
 
 
 def is_rare(word: str) -> bool:

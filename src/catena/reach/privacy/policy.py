@@ -9,7 +9,7 @@ import fnmatch
 import hashlib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import re2
@@ -47,6 +47,19 @@ class Facts(Struct, frozen=True):
     door: str = ""
     provider: str = ""
     model: str = ""
+
+    @property
+    def counts(self) -> tuple[str, ...]:
+        """What was found, as it stands in records: never a word of it."""
+        rows = [f"{kind}:{number}" for kind, number in sorted(self.kinds.items())]
+        return (*rows, *([f"unread:{self.unread}"] if self.unread else ()), *(["context"] if self.is_private else ()))
+
+    @classmethod
+    def of_counts(cls, counts: tuple[str, ...], **others: Any) -> Facts:
+        """The facts that `counts` tells, with `others` beside them."""
+        rows = [(kind, int(number)) for kind, _, number in (row.partition(":") for row in counts) if number]
+        kinds = {kind: number for kind, number in rows if kind in KINDS}
+        return cls(kinds=kinds, unread=dict(rows).get("unread", 0), is_private="context" in counts, **others)
 
     @property
     def found(self) -> Level:

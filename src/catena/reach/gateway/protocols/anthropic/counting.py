@@ -13,7 +13,6 @@ from catena.reach.gateway.protocols.anthropic import fields, parameters
 from catena.reach.gateway.protocols.anthropic.headers import check_headers
 from catena.reach.gateway.protocols.anthropic.parameters import PromptWire
 from catena.reach.gateway.wire import check_fields, convert, read_json
-from catena.reach.ticket import Caller
 
 
 async def count(exchange: Exchange) -> None:
@@ -23,7 +22,7 @@ async def count(exchange: Exchange) -> None:
     check_fields(body, fields.PROMPT, exchange.warnings)
     wire = convert(body, PromptWire)
     request = parameters.to_request(wire, Sampling(max_tokens=1), exchange.services.salt, exchange.warnings)
-    exchange.caller = Caller(exchange.caller.key, "anthropic.count_tokens")
+    exchange.enter("anthropic.count_tokens")
     async with answering.until_gone(exchange):
         counted = await exchange.services.router.count(request, exchange.caller)
         exchange.receipt, exchange.model = counted.receipt, counted.model.name

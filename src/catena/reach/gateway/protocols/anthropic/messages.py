@@ -10,7 +10,6 @@ from catena.reach.gateway.protocols.anthropic.growing import Answer
 from catena.reach.gateway.protocols.anthropic.headers import check_headers
 from catena.reach.gateway.protocols.anthropic.parameters import MessageWire
 from catena.reach.gateway.wire import check_fields, convert, read_json
-from catena.reach.ticket import Caller
 
 
 async def create(exchange: Exchange) -> None:
@@ -21,7 +20,7 @@ async def create(exchange: Exchange) -> None:
     wire = convert(body, MessageWire)
     salt = exchange.services.salt
     request = parameters.to_request(wire, parameters.sampling(wire), salt, exchange.warnings)
-    exchange.caller = Caller(exchange.caller.key, "anthropic.messages")
+    exchange.enter("anthropic.messages")
     wish = parameters.thinking(wire)
     manner = Manner(wire.max_tokens, wish is not None and wish.display == "omitted", salt)
     if wire.stream:

@@ -10,7 +10,6 @@ from catena.reach.gateway.protocols.ollama.asking import Common
 from catena.reach.gateway.protocols.ollama.forms import chat_wording
 from catena.reach.gateway.protocols.ollama.messages import NamedTool, ToolWire, Turn
 from catena.reach.gateway.protocols.ollama.reading import read, stored_name, think
-from catena.reach.ticket import Caller
 
 
 class ChatWire(Common, frozen=True, kw_only=True):
@@ -24,7 +23,7 @@ class ChatWire(Common, frozen=True, kw_only=True):
 async def chat(exchange: Exchange) -> None:
     """Answer POST /api/chat."""
     wire = await read(exchange, fields.CHAT, ChatWire)
-    exchange.caller = Caller(exchange.caller.key, "ollama.chat")
+    exchange.enter("ollama.chat")
     if not wire.messages:
         await asking.load_or_unload(exchange, wire, chat_wording)
         return

@@ -16,7 +16,6 @@ from catena.reach.gateway.protocols.ollama import asking, fields
 from catena.reach.gateway.protocols.ollama.forms import encode
 from catena.reach.gateway.protocols.ollama.reading import keep_alive, read, stored_name
 from catena.reach.router import EmbeddedAnswer
-from catena.reach.ticket import Caller
 
 MAX_INPUTS = 2048
 
@@ -70,7 +69,7 @@ async def _vectors(
     exchange: Exchange, request: EmbedRequest, name: str, hold: float | str | None
 ) -> EmbeddedAnswer | None:
     """The vectors; None if there was nothing to embed, and the model was only loaded."""
-    exchange.caller = Caller(exchange.caller.key, "ollama.embed")
+    exchange.enter("ollama.embed")
     hold_s = keep_alive(exchange, hold)
     with asking.known(name):
         if not request.inputs:

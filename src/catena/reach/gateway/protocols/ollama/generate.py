@@ -9,7 +9,6 @@ from catena.reach.gateway.protocols.ollama import asking, fields, options
 from catena.reach.gateway.protocols.ollama.asking import Common
 from catena.reach.gateway.protocols.ollama.forms import generate_wording
 from catena.reach.gateway.protocols.ollama.reading import images, read, stored_name, think
-from catena.reach.ticket import Caller
 
 
 class GenerateWire(Common, frozen=True, kw_only=True):
@@ -25,7 +24,7 @@ class GenerateWire(Common, frozen=True, kw_only=True):
 async def generate(exchange: Exchange) -> None:
     """Answer POST /api/generate."""
     wire = await read(exchange, fields.GENERATE, GenerateWire)
-    exchange.caller = Caller(exchange.caller.key, "ollama.generate")
+    exchange.enter("ollama.generate")
     if not wire.prompt and not wire.images and not wire.suffix:
         await asking.load_or_unload(exchange, wire, generate_wording)
         return

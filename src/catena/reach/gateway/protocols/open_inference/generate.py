@@ -20,7 +20,6 @@ from catena.reach.gateway.protocols.open_inference import fields
 from catena.reach.gateway.protocols.open_inference.metadata import VERSION, check_version
 from catena.reach.gateway.sampling import SamplingWire, at_least_one, check_bounds, read_sampling
 from catena.reach.gateway.wire import check_fields, convert, read_json
-from catena.reach.ticket import Caller
 
 DEFAULT_MAX_TOKENS = 16
 MAX_STOPS = 4
@@ -92,7 +91,7 @@ async def _asked(exchange: Exchange) -> tuple[GenerateWire, CompletionRequest]:
         raise InputError(f"{twice[0]} is given twice", param=twice[0])
     check_fields(wire.parameters, fields.GENERATE_PARAMETERS, exchange.warnings)
     parameters = beside | wire.parameters
-    exchange.caller = Caller(exchange.caller.key, "open_inference.generate")
+    exchange.enter("open_inference.generate")
     return wire, to_request(exchange.params["model"], wire.text_input, convert(parameters, ParametersWire))
 
 

@@ -14,7 +14,6 @@ from catena.reach.gateway.protocols.open_inference.metadata import VERSION, chec
 from catena.reach.gateway.protocols.open_inference.statistics import counts
 from catena.reach.gateway.routing import JSON
 from catena.reach.router import PredictedAnswer
-from catena.reach.ticket import Caller
 
 BINARY = "application/octet-stream"
 # The official client names no media type for JSON, and the protocol asks for none.
@@ -45,7 +44,7 @@ async def _infer(exchange: Exchange, began_ns: int) -> None:
     max_depth = exchange.services.settings.max_json_depth
     asked = bodies.read(exchange.params["model"], body, num_json, max_depth, exchange.warnings)
     read_ns = time.perf_counter_ns() - begun_ns
-    exchange.caller = Caller(exchange.caller.key, "open_inference.infer")
+    exchange.enter("open_inference.infer")
     work = exchange.services.router.predict(asked.request, exchange.caller)
     answer = await predicted(exchange, unless_gone(exchange, work))
     prediction = answer.prediction

@@ -18,7 +18,6 @@ from catena.reach.gateway.protocols.openai.tools import Function, check_output, 
 from catena.reach.gateway.sampling import MAX_LOGPROBS, within
 from catena.reach.gateway.schemas import schema_output
 from catena.reach.gateway.wire import check_fields, convert, read_json
-from catena.reach.ticket import Caller
 
 
 class FunctionWire(Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,7 +83,7 @@ async def complete(exchange: Exchange) -> None:
     check_fields(body, fields.CHAT, exchange.warnings)
     wire = convert(body, ChatWire)
     request = to_request(wire, exchange.warnings)
-    exchange.caller = Caller(exchange.caller.key, "openai.chat")
+    exchange.enter("openai.chat")
     if wire.stream:
         has_usage = wire.stream_options is not None and bool(wire.stream_options.include_usage)
         renderer = ChatRenderer(has_usage=has_usage, has_logprobs=bool(wire.logprobs))

@@ -15,7 +15,6 @@ from catena.reach.gateway.exchange import Exchange
 from catena.reach.gateway.protocols.openai import fields
 from catena.reach.gateway.wire import check_fields, convert, read_json
 from catena.reach.router import ClassifiedAnswer
-from catena.reach.ticket import Caller
 
 MAX_INPUTS = 2048
 encode = msgspec.json.Encoder().encode
@@ -34,7 +33,7 @@ async def classify(exchange: Exchange) -> None:
     check_fields(body, fields.CLASSIFY, exchange.warnings)
     wire = convert(body, ClassifyWire)
     request = ClassifyRequest(wire.model, _inputs(wire.input))
-    exchange.caller = Caller(exchange.caller.key, "openai.classify")
+    exchange.enter("openai.classify")
     async with until_gone(exchange):
         answer = await exchange.services.router.classify(request, exchange.caller)
     exchange.receipt, exchange.model, exchange.usage = answer.receipt, answer.model.name, answer.classified.usage

@@ -16,7 +16,6 @@ from catena.reach.gateway.protocols.openai.chat_form import ChunkRenderer, usage
 from catena.reach.gateway.protocols.openai.naming import Naming
 from catena.reach.gateway.sampling import MAX_LOGPROBS, within
 from catena.reach.gateway.wire import check_fields, convert, read_json
-from catena.reach.ticket import Caller
 
 DEFAULT_MAX_TOKENS = 16
 MAX_TOKEN_ID = 1 << 31
@@ -38,7 +37,7 @@ async def complete(exchange: Exchange) -> None:
     check_fields(body, fields.COMPLETION, exchange.warnings)
     wire = convert(body, CompletionWire)
     request = to_request(wire, exchange.warnings)
-    exchange.caller = Caller(exchange.caller.key, "openai.completions")
+    exchange.enter("openai.completions")
     if wire.stream:
         has_usage = wire.stream_options is not None and bool(wire.stream_options.include_usage)
         renderer = CompletionRenderer(has_usage=has_usage, has_logprobs=wire.logprobs is not None)

@@ -17,7 +17,6 @@ from catena.reach.gateway.protocols.openai import fields
 from catena.reach.gateway.protocols.openai.completions import token_ids
 from catena.reach.gateway.sampling import at_least_one
 from catena.reach.gateway.wire import check_fields, convert, read_json
-from catena.reach.ticket import Caller
 
 MAX_INPUTS = 2048
 encode = msgspec.json.Encoder().encode
@@ -39,7 +38,7 @@ async def embed(exchange: Exchange) -> None:
     wire = convert(body, EmbeddingWire)
     at_least_one("dimensions", wire.dimensions)
     request = EmbedRequest(wire.model, _inputs(wire.input), wire.dimensions)
-    exchange.caller = Caller(exchange.caller.key, "openai.embeddings")
+    exchange.enter("openai.embeddings")
     async with until_gone(exchange):
         answer = await exchange.services.router.embed(request, exchange.caller)
     exchange.receipt, exchange.model = answer.receipt, answer.model.name

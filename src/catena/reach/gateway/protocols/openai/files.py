@@ -34,7 +34,9 @@ async def upload(exchange: Exchange) -> None:
     await anyio.to_thread.run_sync(files.check_room, owner)
     folder = await anyio.to_thread.run_sync(files.make_folder)
     limit = exchange.services.settings.max_upload_bytes
-    async with read_form(exchange, max_field_bytes=MAX_FIELD_BYTES, max_file_bytes=limit, folder=folder) as form:
+    async with read_form(
+        exchange, max_field_bytes=MAX_FIELD_BYTES, max_file_bytes=limit, folder=folder, drafts=files
+    ) as form:
         for name in (*form.fields, *form.files):
             if name not in fields.UPLOAD:
                 raise unknown_field(name, fields.UPLOAD)

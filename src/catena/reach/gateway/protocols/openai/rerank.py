@@ -16,7 +16,6 @@ from catena.reach.gateway.protocols.openai import fields
 from catena.reach.gateway.sampling import at_least_one
 from catena.reach.gateway.wire import check_fields, convert, read_json
 from catena.reach.router import RerankedAnswer
-from catena.reach.ticket import Caller
 
 MAX_DOCUMENTS = 1000
 # Of so many letters at most, how many may be of another script than the Latin before a model for English is out of its
@@ -44,7 +43,7 @@ async def rerank(exchange: Exchange) -> None:
     check_fields(body, fields.RERANK, exchange.warnings)
     wire = convert(body, RerankWire)
     request = to_request(wire)
-    exchange.caller = Caller(exchange.caller.key, "openai.rerank")
+    exchange.enter("openai.rerank")
     async with until_gone(exchange):
         answer = await exchange.services.router.rerank(request, exchange.caller)
     exchange.receipt, exchange.model, exchange.usage = answer.receipt, answer.model.name, answer.reranked.usage

@@ -21,7 +21,6 @@ from catena.reach.gateway.protocols.openai.chat import ChatWire, to_request
 from catena.reach.gateway.protocols.openai.completions import token_ids
 from catena.reach.gateway.wire import check_fields, convert, read_json
 from catena.reach.router import DEFAULT, TokensAnswer
-from catena.reach.ticket import Caller
 
 MAX_TEXT_CHARS = 4 << 20
 
@@ -94,7 +93,7 @@ async def detokenise(exchange: Exchange) -> None:
 
 async def _ask(exchange: Exchange, request: TokeniseRequest | DetokeniseRequest) -> TokensAnswer:
     task = "tokenize" if isinstance(request, TokeniseRequest) else "detokenize"
-    exchange.caller = Caller(exchange.caller.key, f"openai.{task}")
+    exchange.enter(f"openai.{task}")
     async with until_gone(exchange):
         answer = await exchange.services.router.tokenise(request, exchange.caller)
     exchange.receipt, exchange.model = answer.receipt, answer.model.name

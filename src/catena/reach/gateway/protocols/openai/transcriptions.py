@@ -27,7 +27,6 @@ from catena.reach.gateway.protocols.openai.transcript_form import (
     body,
 )
 from catena.reach.gateway.wire import Field, check_fields, convert
-from catena.reach.ticket import Caller
 
 MAX_AUDIO_BYTES = 25 << 20  # as in the original
 MAX_FIELD_BYTES = 64 << 10
@@ -61,7 +60,7 @@ async def transcribe(exchange: Exchange) -> None:
                 "the times of single words are not known here", hint="use segment", param="timestamp_granularities"
             )
     request = TranscribeRequest(wire.model, audio, _language(wire))
-    exchange.caller = Caller(exchange.caller.key, "openai.transcriptions")
+    exchange.enter("openai.transcriptions")
     if is_stream:
         await answering.stream(exchange, request, TranscriptRenderer())
         return

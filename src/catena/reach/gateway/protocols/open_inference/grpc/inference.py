@@ -18,7 +18,6 @@ from catena.reach.gateway.protocols.open_inference.metadata import VERSION, chec
 from catena.reach.gateway.protocols.open_inference.statistics import counts
 from catena.reach.gateway.protocols.open_inference.tensors import classified
 from catena.reach.gateway.wire import check_fields
-from catena.reach.ticket import Caller
 
 # Typed elements are read one by one; beyond so many bytes of them others would wait for it too long.
 MAX_INLINE_BYTES = 64 << 10
@@ -30,7 +29,7 @@ async def infer(exchange: Exchange, message: bytes) -> Pieces:
     began_ns = time.perf_counter_ns()
     asked = requests.infer(message)
     address(exchange, asked.model, asked.version)
-    exchange.caller = Caller(exchange.caller.key, "open_inference.ModelInfer")
+    exchange.enter("open_inference.ModelInfer")
     return await answer(exchange, message, asked, began_ns)
 
 

@@ -26,7 +26,6 @@ from catena.reach.gateway.protocols.open_inference.metadata import VERSION, know
 from catena.reach.gateway.protocols.open_inference.tensors import joined, split
 from catena.reach.gateway.wire import check_fields, convert
 from catena.reach.signatures import num_elements
-from catena.reach.ticket import Caller
 
 FINAL, EMPTY_FINAL = "triton_final_response", "triton_enable_empty_final_response"
 LOOK_S = 0.25
@@ -38,7 +37,7 @@ async def stream(exchange: Exchange) -> None:
     limit_s = deadline_s(exchange)
     if exchange.limit is not None:
         exchange.limit.deadline = math.inf
-    exchange.caller = Caller(exchange.caller.key, "open_inference.ModelStreamInfer")
+    exchange.enter("open_inference.ModelStreamInfer")
     await exchange.open_stream(CONTENT_TYPE)
     with anyio.move_on_after(limit_s) as limit:
         await _Conversation(exchange).run()

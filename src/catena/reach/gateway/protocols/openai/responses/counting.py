@@ -10,7 +10,6 @@ from catena.reach.gateway.protocols.openai.responses.form import encode
 from catena.reach.gateway.protocols.openai.responses.history import history, resolved
 from catena.reach.gateway.protocols.openai.responses.items import read
 from catena.reach.gateway.wire import check_fields, convert, read_json
-from catena.reach.ticket import Caller
 
 
 async def count(exchange: Exchange) -> None:
@@ -21,7 +20,7 @@ async def count(exchange: Exchange) -> None:
     parts = asking.parts(wire, exchange.warnings)
     if wire.input is None:
         raise InputError("input is missing", param="input")
-    exchange.caller = Caller(exchange.caller.key, "openai.responses.input_tokens")
+    exchange.enter("openai.responses.input_tokens")
     earlier = await history(exchange, wire.previous_response_id)
     items = await resolved(exchange, read(wire.input), earlier)
     question = asking.question(wire, parts, [*earlier, *items], len(earlier))

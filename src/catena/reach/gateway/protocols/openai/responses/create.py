@@ -16,7 +16,6 @@ from catena.reach.gateway.protocols.openai.responses.history import history, res
 from catena.reach.gateway.protocols.openai.responses.items import read
 from catena.reach.gateway.protocols.openai.responses.keeping import kept, shelf
 from catena.reach.gateway.wire import check_fields, convert, read_json
-from catena.reach.ticket import Caller
 
 # How long a stream that was cut may take to have its response kept.
 KEEPING_S = 5.0
@@ -27,7 +26,7 @@ async def create(exchange: Exchange) -> None:
     body = await read_json(exchange)
     check_fields(body, fields.CREATE, exchange.warnings)
     wire = convert(body, asking.ResponseWire)
-    exchange.caller = Caller(exchange.caller.key, "openai.responses")
+    exchange.enter("openai.responses")
     request, asked = await _asked(exchange, wire)
     if wire.background and (archive := shelf(exchange)) is not None:
         await course.begin(exchange, request, asked, archive, streams=bool(wire.stream))
