@@ -8,6 +8,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ import openai
 import pytest
 from tests.clients.conftest import Desk, Gateway, requirement, up
 
+from catena.core.errors import NotFoundError
+from catena.core.settings import ReachSettings
 from catena.reach.access import Access
+from catena.reach.vault import Vault
 from catena.store.database import Database
 from catena.watch.log import AuditReader
 

@@ -196,17 +196,17 @@ class Archive:
             body, asked, frames = plain[_LENGTHS.size : start], plain[start:end], plain[end:]
         return Kept(id, owner, body, asked, _unpacked(frames), state)
 
-    def _find(self, id: str, owner: str) -> Kept:
+    def _find(self, id: str, owner: str, known: bytes | None = None) -> Kept:
         rows = self._open().read(
             "SELECT body, asked, frames, state FROM answers WHERE id = ? AND owner = ? AND ends_at_ns > ?",
             (id, owner, self._clock_ns()),
         )
-        if not rows:
+        if not rows or (known is not None and rows[0][0] == known):
             raise _gone()
         try:
             return self._read(id, owner, *rows[0])
-        except NotFoundError:
-            raise _gone() from None
+        except NotFoundError:  # forgotten, or sealed anew since it was read
+            return self._find(id, owner, rows[0][0])
 
     def _remove(self, id: str, owner: str) -> None:
         if not self._delete("id = ? AND owner = ? AND ends_at_ns > ?", (id, owner, self._clock_ns())):

@@ -226,7 +226,13 @@ class Batches:
     def _batch(self, id: str, state: bytes) -> Batch:
         """Raises NotFoundError if it was forgotten, IntegrityError if it was changed."""
         if self._vault is not None:
-            state = self._vault.open_sealed(KIND, id, state)
+            try:
+                return msgspec.json.decode(self._vault.open_sealed(KIND, id, state), type=Batch)
+            except NotFoundError:  # it may have been sealed anew since it was read
+                again = self._table.read("SELECT state FROM batches WHERE id = ?", (id,))
+                if not again or again[0][0] == state:
+                    raise
+                return self._batch(id, again[0][0])
         return msgspec.json.decode(state, type=Batch)
 
     def _decoded(self, rows: list[tuple[Any, ...]]) -> list[Batch]:

@@ -1,25 +1,32 @@
 """What a batch has answered so far: each line is on the disk before it counts, and is written once.
 
 Two files grow: `output.jsonl` with answers, `errors.jsonl` with errors. Their last lines may be torn by a kill; they
-are cut off when the journal is opened again, and their requests are run again.
+are cut off when the journal is opened again, and their requests are run again. In a vault each line is sealed, and
+stands there in base64.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
 import msgspec
 from msgspec import Struct
 
-from catena.core.errors import ResourceError
+from catena.core.errors import IntegrityError, NotFoundError, ResourceError
 from catena.reach.batches.batch import Counts, Spent
+from catena.reach.sealing import replace
+from catena.reach.vault.vault import Vault, slot_in
 from catena.watch.durable import sync, sync_data
 
 OUTPUT, ERRORS = "output.jsonl", "errors.jsonl"
+KIND = "batch line"
 
 
 class Entry(Struct, frozen=True):
@@ -84,7 +91,7 @@ def spent_in(body: bytes) -> Spent:
 class Journal:
     """The finished lines of one batch, in `folder`. `done` are their names; appending blocks, on any thread."""
 
-    def __init__(self, folder: Path, total: int) -> None:
+    def __init__(self, folder: Path, total: int, vault: Vault | None = None) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.done: set[str] = set()
         self.spent = Spent()
@@ -92,6 +99,9 @@ class Journal:
         self._counts = {OUTPUT: 0, ERRORS: 0}
         self._lock = threading.Lock()
         self._files: dict[str, int] = {}
+        self._vault = vault
+        self._slot = vault.new_key()[0] if vault is not None else -1
+        self._folder = folder
         for name in (OUTPUT, ERRORS):
             self._recover(folder / name)
         sync(folder)
@@ -121,9 +131,16 @@ class Journal:
             chosen = [entry for entry in entries if entry.is_error is wanted]
             if chosen:
                 with self._lock:
-                    self._write(self._files[name], b"".join(entry.text + b"\n" for entry in chosen), is_durable)
+                    self._write(self._files[name], self._lines(name, [entry.text for entry in chosen]), is_durable)
                     for entry in chosen:
                         self._count(name, entry.custom_id, entry.spent)
+
+    def _lines(self, name: str, texts: Sequence[bytes]) -> bytes:
+        """Texts as they stand in a file."""
+        if self._vault is not None:
+            id = _id(self._folder / name)
+            texts = [base64.b64encode(self._vault.seal(KIND, id, text, self._slot)) for text in texts]
+        return b"".join(text + b"\n" for text in texts)
 
     def _count(self, name: str, custom_id: str, spent: Spent) -> None:
         self._counts[name] += 1
@@ -148,20 +165,61 @@ class Journal:
 
     def _recover(self, path: Path) -> None:
         """Count the whole lines of a file, and cut off what follows them."""
+        if self._vault is not None:
+            self._adopt(path)
         descriptor = self._files[path.name] = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         end = 0
         with path.open("rb") as file:
-            for text in file:
-                try:
-                    written = msgspec.json.decode(text, type=_Written)
-                except (msgspec.DecodeError, UnicodeDecodeError):
+            for line in file:
+                if not line.endswith(b"\n"):
                     break
-                if not text.endswith(b"\n"):
+                try:
+                    written = msgspec.json.decode(_opened(path, line, self._vault), type=_Written)
+                except (msgspec.DecodeError, UnicodeDecodeError, binascii.Error, IntegrityError, NotFoundError):
                     break
                 spent = spent_in(bytes(written.response.body)) if written.response else Spent()
                 self._count(path.name, written.custom_id, spent)
-                end += len(text)
+                end += len(line)
         os.ftruncate(descriptor, end)
+
+    def _adopt(self, path: Path) -> None:
+        """Seal a file that an earlier version left as it was."""
+        if not path.exists() or not path.read_bytes().startswith(b"{"):
+            return
+        draft = path.with_name(f"{path.name}.sealing")
+        texts = [line[:-1] for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+        draft.write_bytes(self._lines(path.name, texts))
+        replace(draft, path)
+
+
+def lines(path: Path, vault: Vault | None) -> Generator[bytes]:
+    """The lines of a journal's file as they were appended, without their ends. Raises IntegrityError, NotFoundError."""
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield _opened(path, line, vault).removesuffix(b"\n")
+
+
+def burn(folder: Path, vault: Vault) -> None:
+    """Destroy the keys of all lines of a journal, durably."""
+    slots: set[int] = set()
+    for name in (OUTPUT, ERRORS):
+        try:
+            with (folder / name).open("rb") as file:
+                for line in file:
+                    with suppress(binascii.Error, IntegrityError):  # torn, or from before the vault
+                        slots.add(slot_in(base64.b64decode(line[:16])))
+        except FileNotFoundError:
+            continue
+    vault.burn(slots)
+
+
+def _opened(path: Path, line: bytes, vault: Vault | None) -> bytes:
+    return line if vault is None else vault.open_sealed(KIND, _id(path), base64.b64decode(line))
+
+
+def _id(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
 
 
 def counted(folder: Path, total: int) -> Counts:

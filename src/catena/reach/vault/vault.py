@@ -89,9 +89,9 @@ class Vault:
             self._slots.close()
             os.close(self._held)
 
-    def seal(self, kind: str, id: str, plain: bytes) -> bytes:
-        """`plain`, encrypted with a new key, as the item `id` of its kind. Raises ResourceError."""
-        number, key = self.new_key()
+    def seal(self, kind: str, id: str, plain: bytes, slot: int | None = None) -> bytes:
+        """`plain`, encrypted as the item `id` of its kind, with a new key or that of a slot. Raises ResourceError."""
+        number, key = self.new_key() if slot is None else (slot, self.key(slot))
         nonce = os.urandom(NONCE_BYTES)
         head = START + number.to_bytes(8, "big")
         return head + nonce + AESGCM(key).encrypt(nonce, plain, _bound(kind, id, head))
