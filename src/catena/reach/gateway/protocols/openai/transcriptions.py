@@ -82,16 +82,19 @@ async def translate(exchange: Exchange) -> None:
 
 async def _read(exchange: Exchange, table: dict[str, Field]) -> tuple[TranscriptionWire, bytes]:
     """The fields of the form, checked, and the bytes of its file."""
+    files = exchange.services.runner.files if exchange.services.runner is not None else None
+    bounds = {"max_field_bytes": MAX_FIELD_BYTES, "max_file_bytes": MAX_AUDIO_BYTES}
     async with (
         _drafts(exchange) as folder,
-        read_form(exchange, max_field_bytes=MAX_FIELD_BYTES, max_file_bytes=MAX_AUDIO_BYTES, folder=folder) as form,
+        read_form(exchange, **bounds, folder=folder, drafts=files) as form,
     ):
         found = _fields(form)
         check_fields({**found, **dict.fromkeys(form.files, "")}, table, exchange.warnings)
         wire = convert(found, TranscriptionWire)
         if "file" not in form.files:
             raise InputError("the audio is missing", hint="send it as the file `file`", param="file")
-        return wire, await anyio.Path(form.files["file"].path).read_bytes()
+        path = form.files["file"].path
+        return wire, await anyio.to_thread.run_sync(files.draft_bytes if files is not None else Path.read_bytes, path)
 
 
 @asynccontextmanager
