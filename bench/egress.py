@@ -40,7 +40,7 @@ from tests.reach.cloud.test_tls import certificate
 
 from catena.core.ids import new_id
 from catena.core.messages import ChatRequest, Decision, Egress, Message, Text
-from catena.core.settings import ProviderSettings
+from catena.core.settings import ProviderSettings, ReachSettings
 from catena.reach.cloud import client as client_module
 from catena.reach.cloud.client import Client
 from catena.reach.cloud.departure import Way, hidden
@@ -48,6 +48,7 @@ from catena.reach.cloud.passage import Passage, remote_model
 from catena.reach.egress.keeping import Shelf
 from catena.reach.privacy.clearance import Asker
 from catena.reach.ticket import Caller, Ticket, salted_digest
+from catena.reach.vault import Vault
 from catena.run.dialects.dialect import Outgoing
 from catena.watch import departures, layout, verifier, writer
 from catena.watch.keys import Signer
@@ -146,7 +147,7 @@ def captured(num: int) -> dict[str, Any]:
 
 def accounts(home: Path, flows: dict[tuple[int, int], bytes], plain: int, safe: int) -> dict[str, Any]:
     """The receipts against the capture."""
-    signer, shelf = Signer.open(home), Shelf(home)
+    signer, shelf = Signer.open(home), Shelf(home, Vault.open(home, ReachSettings()))
     reader = AuditReader.open(home / "audit")
     assert verify(home / "audit", signer.verifier_key).ok
     made = departures.every(reader)

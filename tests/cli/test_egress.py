@@ -14,8 +14,10 @@ import pytest
 
 from catena.cli import main
 from catena.core.messages import Closed, Decision, Egress, Opened
+from catena.core.settings import ReachSettings
 from catena.reach.egress.keeping import Shelf
 from catena.reach.ticket import salted_digest
+from catena.reach.vault import Vault
 from catena.watch import verifier
 from catena.watch.keys import Signer
 from catena.watch.writer import Writer
@@ -37,7 +39,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / "home"
     monkeypatch.setenv("CATENA_HOME", str(home))
     monkeypatch.chdir(tmp_path)
-    signer, shelf = Signer.open(home), Shelf(home)
+    signer, vault = Signer.open(home), Vault.open(home, ReachSettings())
+    shelf = Shelf(home, vault)
     log = Writer.open(home / "audit", signer)
     for number, name in enumerate(("far/big", "far/big", "far/small", "near/big")):
         decision = Decision(
@@ -54,6 +57,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         told = 2 if number == 2 else 1  # one departure of the third request is missing
         log.commit([Closed(receipt(number), at_ns + 2, index, "complete", received_bytes=50, departures=told)])
     log.close()
+    vault.close()
     return home
 
 

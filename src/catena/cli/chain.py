@@ -142,7 +142,7 @@ async def open_chain(*, flags: Mapping[str, Any] | None = None, with_echo: bool 
             engines = registry.Made("engines", ["echo", *names] if with_echo else names, settings.run)
             guests = _guests() if with_echo else {}
             async with (
-                open_cloud(settings.reach, home) as cloud,
+                open_cloud(settings.reach, home, vault) as cloud,
                 Scheduler(engines, settings.run, home, find=store.resolve) as scheduler,
             ):
                 default = settings.reach.default_model
@@ -178,7 +178,9 @@ def open_gatekeeper(home: Path, signer: Signer) -> Gatekeeper:
 
 
 @asynccontextmanager
-async def open_cloud(settings: ReachSettings, home: Path | None = None) -> AsyncGenerator[Cloud | None]:
+async def open_cloud(
+    settings: ReachSettings, home: Path | None = None, vault: Vault | None = None
+) -> AsyncGenerator[Cloud | None]:
     """The remote ends of the configuration, None without any: then nothing that could reach one is even loaded.
 
     Raises ConfigError for a wrong setting.
@@ -189,10 +191,10 @@ async def open_cloud(settings: ReachSettings, home: Path | None = None) -> Async
     from catena.reach.cloud.cloud import Cloud  # noqa: PLC0415 - loads the client
 
     keeper = None
-    if settings.keep_egress == "bytes" and home is not None:
+    if settings.keep_egress == "bytes" and home is not None and vault is not None:
         from catena.reach.egress.keeping import Shelf  # noqa: PLC0415
 
-        keeper = Shelf(home)
+        keeper = Shelf(home, vault)
     cloud = Cloud(settings.providers, keeper=keeper)
     try:
         yield cloud

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -16,15 +17,23 @@ from tests.reach.cloud.test_client import OK, raw
 
 from catena.core.errors import AuditError, CatenaError, IntegrityError, NotFoundError, RefusedError
 from catena.core.messages import Egress, EmbedRequest, collect
-from catena.core.settings import ProviderSettings
+from catena.core.settings import ProviderSettings, ReachSettings
 from catena.reach.cloud.cloud import Cloud
 from catena.reach.cloud.departure import Departure, Unrecorded, Way, departing, hidden
 from catena.reach.cloud.gate import Gate
-from catena.reach.egress.keeping import Shelf
+from catena.reach.egress.keeping import Shelf, path_of
 from catena.reach.ticket import Caller, salted_digest
+from catena.reach.vault import Vault
 from catena.run.dialects.dialect import Outgoing
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Iterator[Vault]:
+    opened = Vault.open(tmp_path, ReachSettings())
+    yield opened
+    opened.close()
 
 
 def behind(place: Place, tapped: Tap, keeper: Shelf | None = None, host: str = "127.0.0.1") -> Cloud:
@@ -121,9 +130,9 @@ async def test_each_attempt_is_a_record_of_its_own() -> None:
 
 
 async def test_the_bytes_are_kept_where_that_is_wanted_and_any_change_of_them_is_found(
-    make: Make, tmp_path: Path
+    make: Make, tmp_path: Path, vault: Vault
 ) -> None:
-    place, shelf = make(), Shelf(tmp_path)
+    place, shelf = make(), Shelf(tmp_path, vault)
     with tap(place.made.port) as tapped:
         cloud = behind(place, tapped, shelf)
         receipt = await ask(place, "a quite particular question")
@@ -134,7 +143,7 @@ async def test_the_bytes_are_kept_where_that_is_wanted_and_any_change_of_them_is
     salt = place.salts.salt(receipt)
     shown = shelf.read(one)
     assert shown == bytes(tapped.out[:first]).replace(KEY.encode(), salted_digest(salt, KEY.encode()).encode())
-    assert shelf.has(one) and salted_digest(salt, shown) == one.digest
+    assert path_of(tmp_path, one).is_file() and salted_digest(salt, shown) == one.digest
     files = sorted(path for path in (tmp_path / "egress").rglob("*") if path.is_file())
     assert len(files) == 2 and all(path.stat().st_mode & 0o77 == 0 for path in files)
     assert not any(b"particular" in path.read_bytes() or KEY.encode() in path.read_bytes() for path in files)
@@ -153,11 +162,11 @@ async def test_the_bytes_are_kept_where_that_is_wanted_and_any_change_of_them_is
     assert shelf.read(two)
 
 
-async def test_without_a_copy_that_is_wanted_nothing_leaves(make: Make, tmp_path: Path) -> None:
+async def test_without_a_copy_that_is_wanted_nothing_leaves(make: Make, tmp_path: Path, vault: Vault) -> None:
     place = make()
     (tmp_path / "egress").write_text("no folder")
     with tap(place.made.port) as tapped:
-        cloud = behind(place, tapped, Shelf(tmp_path))
+        cloud = behind(place, tapped, Shelf(tmp_path, vault))
         with pytest.raises(AuditError, match="cannot be kept"):
             await ask(place)
         await cloud.close()

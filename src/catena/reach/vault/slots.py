@@ -99,7 +99,9 @@ class Slots:
     def read(self, number: int) -> bytes:
         """The key in a slot. Raises NotFoundError for a burnt one, IntegrityError for one that was changed."""
         data = os.pread(self._file, SLOT_BYTES, _offset(number)) if number >= 0 else b""
-        if len(data) < SLOT_BYTES or data.startswith(_EMPTY) or _count(data) != number >> 32:
+        if len(data) < SLOT_BYTES or _count(data) < number >> 32:
+            raise IntegrityError("an item names a key that never was", hint="restore it from a backup, or delete it")
+        if data.startswith(_EMPTY) or _count(data) > number >> 32:
             raise NotFoundError("the key of this item was destroyed", hint="it was deleted or forgotten")
         return self.unwrap(number, data)
 

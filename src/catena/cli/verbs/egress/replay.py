@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 
 import click
 import msgspec
@@ -12,6 +13,7 @@ from catena.core.errors import IntegrityError
 from catena.reach.egress.keeping import Shelf
 from catena.reach.egress.telling import row
 from catena.reach.ticket import salted_digest
+from catena.reach.vault.vault import Vault, prompt_on_terminal
 from catena.watch import departures
 from catena.watch.keys import Signer
 from catena.watch.log import AuditReader
@@ -30,7 +32,8 @@ def command(receipt: str, serial: int | None, as_json: bool) -> None:
     signer, reader = Signer.open(home), AuditReader.open(home / "audit")
     left = departures.one(reader, receipt, serial)
     departures.check(departures.prove(reader, left), signer.verifier_key)
-    shown = Shelf(home).read(left.egress)
+    with closing(Vault.open(home, config.load(home).settings.reach, prompt=prompt_on_terminal())) as vault:
+        shown = Shelf(home, vault).read(left.egress)
     if salted_digest(signer.salt(receipt), shown) != left.egress.digest:
         raise IntegrityError(f"what was kept of {receipt} is not what its record says left")
     one = row(left)

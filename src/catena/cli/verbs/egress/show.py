@@ -7,7 +7,7 @@ import msgspec
 
 from catena.core import config
 from catena.core.units import bytes_text
-from catena.reach.egress.keeping import Shelf
+from catena.reach.egress.keeping import path_of
 from catena.reach.egress.telling import Row, Total, provider_of, row, since_ns, totals
 from catena.watch.departures import every
 from catena.watch.log import AuditReader
@@ -25,16 +25,16 @@ def command(provider: str | None, since: str | None, is_short: bool, as_json: bo
     are not among them: they carry no content.
     """
     home = config.open_home()
-    reader, shelf = AuditReader.open(home / "audit"), Shelf(home)
+    reader = AuditReader.open(home / "audit")
     found = [each for each in every(reader, since_ns(since)) if provider in (None, provider_of(each))]
     sums = totals(found)
     lefts = [] if is_short else [left for each in found for left in each.left]
     if as_json:
-        rows = [{**msgspec.to_builtins(row(left)), "is_kept": shelf.has(left.egress)} for left in lefts]
+        rows = [{**msgspec.to_builtins(row(left)), "is_kept": path_of(home, left.egress).is_file()} for left in lefts]
         click.echo(msgspec.json.encode({"departures": rows, "totals": sums}))
         return
     for left in lefts:
-        click.echo("  ".join(_cells(row(left), shelf.has(left.egress))))
+        click.echo("  ".join(_cells(row(left), path_of(home, left.egress).is_file())))
     for total in sums:
         click.echo(_sum(total), err=False)
     if not found:
