@@ -32,6 +32,8 @@ SUMMARIES = {
     "privacy": "Find what is private in texts, say what may leave, replace it.",
     "route": "Learn which prompts need the strong model, score them, evaluate it.",
     "egress": "Show, prove and replay what left for a provider.",
+    "forget": "Forget a text, a person, a conversation or all of a key, everywhere.",
+    "vault": "Show how what is kept here is locked, and lock it anew.",
     "audit": "Show, prove, verify or export the audit log.",
     "keys": "Make, list and revoke API keys.",
     "config": "Show the settings and where each comes from.",

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import anyio
+
 from catena.core import config, registry
+from catena.core.errors import CatenaError
 from catena.core.manifest import StoredModel
 from catena.core.settings import ReachSettings, Settings
 from catena.reach.access import Access
 from catena.reach.archive import Archive
 from catena.reach.batches import Batches, Files, Runner
+from catena.reach.egress.keeping import Shelf
+from catena.reach.forgetting import Forgetting
+from catena.reach.forgetting.finding import Stores
 from catena.reach.gateway.application import Gateway, create
 from catena.reach.router import Router
 from catena.reach.sealing import scrub_once, seal_answers
@@ -25,6 +32,7 @@ from catena.run.scheduler import Scheduler
 from catena.run.scheduler.status import SessionStatus
 from catena.store import Row, Store
 from catena.store.database import Database
+from catena.store.prompts import Prompts
 from catena.watch import proof
 from catena.watch.keys import Signer
 from catena.watch.log import AuditLog, AuditReader
@@ -33,8 +41,11 @@ if TYPE_CHECKING:
     from catena.reach.cloud.cloud import Cloud
     from catena.reach.privacy.clearance import Gatekeeper
 
+_logger = logging.getLogger("catena.cli")
 ARCHIVE_NAME = "responses.db"
 LEDGER_NAME = "labels.db"
+# How long a forgetting waits for engines to give up what they hold of conversations.
+UNLOAD_S = 30.0
 
 
 class Chain(NamedTuple):
@@ -51,6 +62,9 @@ class Chain(NamedTuple):
     archive: Archive
     cloud: Cloud | None
     vault: Vault
+    access: Access
+    runner: Runner
+    forgetting: Forgetting
 
     def models(self) -> list[Row]:
         """Everything that can be asked: the store's models, the guests, and remote ones that settings name singly."""
@@ -68,11 +82,10 @@ class Chain(NamedTuple):
 
     def gateway(self) -> Gateway:
         """The door before these parts. Raises ConfigError beyond loopback without an API key."""
-        access, settings = Access(self.store.database), self.settings.reach
         return create(
             self.router,
-            settings,
-            access,
+            self.settings.reach,
+            self.access,
             models=self.models,
             status=self.status,
             reader=self.log,
@@ -83,24 +96,9 @@ class Chain(NamedTuple):
             intake=self.store,
             sessions=Sessions(self.router, self.scheduler),
             archive=self.archive,
-            runner=self._runner(access, settings),
+            runner=self.runner,
+            forgetting=self.forgetting,
         )
-
-    def _runner(self, access: Access, settings: ReachSettings) -> Runner:
-        """Files that callers leave here, and the batches that read them."""
-        database = self.store.database
-        files = Files(
-            database,
-            self.home / "files",
-            max_files=settings.max_uploads,
-            max_bytes=settings.max_uploads_bytes,
-            vault=self.vault,
-        )
-        batches = Batches(database, self.home / "batches", vault=self.vault)
-        runner = Runner(batches, files, access, settings)
-        runner.recover()
-        scrub_once(database)
-        return runner
 
 
 class Sessions(NamedTuple):
@@ -150,7 +148,26 @@ async def open_chain(*, flags: Mapping[str, Any] | None = None, with_echo: bool 
                 router = Router(
                     store, scheduler, log, signer, guests, default_model=default, cloud=cloud, gatekeeper=gatekeeper
                 )
-                yield Chain(home, settings, signer, store, log, scheduler, router, guests, archive, cloud, vault)
+                access = Access(store.database)
+                runner = _runner(home, store.database, access, settings.reach, vault)
+                forgetting = _forgetting(home, signer, store, log, scheduler, archive, vault, runner)
+                await _resume(forgetting)
+                yield Chain(
+                    home,
+                    settings,
+                    signer,
+                    store,
+                    log,
+                    scheduler,
+                    router,
+                    guests,
+                    archive,
+                    cloud,
+                    vault,
+                    access,
+                    runner,
+                    forgetting,
+                )
         finally:
             await log.close()
             if archive is not None:
@@ -192,8 +209,6 @@ async def open_cloud(
 
     keeper = None
     if settings.keep_egress == "bytes" and home is not None and vault is not None:
-        from catena.reach.egress.keeping import Shelf  # noqa: PLC0415
-
         keeper = Shelf(home, vault)
     cloud = Cloud(settings.providers, keeper=keeper)
     try:
@@ -229,6 +244,55 @@ def _archive(home: Path, settings: ReachSettings, vault: Vault) -> Archive:
         max_bytes=settings.max_responses_bytes,
         vault=vault,
     )
+
+
+def _runner(home: Path, database: Database, access: Access, settings: ReachSettings, vault: Vault) -> Runner:
+    """Files that callers leave here, and the batches that read them."""
+    files = Files(
+        database, home / "files", max_files=settings.max_uploads, max_bytes=settings.max_uploads_bytes, vault=vault
+    )
+    runner = Runner(Batches(database, home / "batches", vault=vault), files, access, settings)
+    runner.recover()
+    scrub_once(database)
+    return runner
+
+
+def _forgetting(
+    home: Path,
+    signer: Signer,
+    store: Store,
+    log: AuditLog,
+    scheduler: Scheduler,
+    archive: Archive,
+    vault: Vault,
+    runner: Runner,
+) -> Forgetting:
+    """What forgets, over everything that keeps content."""
+    shelf = Shelf(home, vault)
+
+    def stores() -> Stores:
+        kept = archive if (home / ARCHIVE_NAME).exists() else None
+        return Stores(kept, runner.files, runner.batches, shelf, store.database, store.database)
+
+    async def unload() -> None:
+        for session in scheduler.status().sessions:
+            scheduler.keep(session.digest, 0.0)
+        with anyio.move_on_after(UNLOAD_S):
+            while scheduler.status().sessions:  # noqa: ASYNC110 - others end them, when they are idle
+                await anyio.sleep(0.05)
+
+    return Forgetting(home, vault, stores, runner, log, signer, unload=unload, clear_prompts=Prompts(home).clear)
+
+
+async def _resume(forgetting: Forgetting) -> None:
+    """Finish a forgetting that was broken off; what hinders it hinders no answer, and it is tried again."""
+    try:
+        report = await forgetting.resume()
+    except CatenaError as error:
+        _logger.warning("a forgetting that was broken off is not finished: %s", error)
+    else:
+        if report is not None:
+            _logger.warning("a forgetting that was broken off is finished: receipt %s", report.receipt)
 
 
 def _guests() -> dict[str, StoredModel]:

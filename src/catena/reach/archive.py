@@ -61,6 +61,14 @@ class Kept(Struct, frozen=True):
     state: State = "done"
 
 
+class Unread(Struct, frozen=True):
+    """One answer that cannot be read: its key was destroyed (`is_gone`), or it was changed."""
+
+    id: str
+    owner: str
+    is_gone: bool
+
+
 class Archive:
     """Keeps each answer for `keep_s` seconds, and of each owner the newest that fit in `max_bytes`.
 
@@ -131,8 +139,8 @@ class Archive:
                 self._table.read("PRAGMA secure_delete = ON")
             return self._table
 
-    def each(self) -> Generator[Kept | tuple[str, str]]:
-        """Every answer of every owner; of one that cannot be read only id and owner. Blocks, and holds no lock."""
+    def each(self) -> Generator[Kept | Unread]:
+        """Every answer of every owner. Blocks, and holds no lock."""
         for id, owner in self._open().read("SELECT id, owner FROM answers"):
             rows = self._open().read(
                 "SELECT body, asked, frames, state FROM answers WHERE id = ? AND owner = ?", (id, owner)
@@ -140,8 +148,8 @@ class Archive:
             for row in rows:
                 try:
                     yield self._read(id, owner, *row)
-                except (NotFoundError, IntegrityError):
-                    yield id, owner
+                except (NotFoundError, IntegrityError) as error:
+                    yield Unread(id, owner, isinstance(error, NotFoundError))
 
     def drop(self, ids: Iterable[str]) -> int:
         """Delete the answers with these ids, whoever they are of; how many there were. Blocks."""

@@ -101,6 +101,18 @@ class Batches:
         """Every batch of every owner that can be read."""
         return self._decoded(self._table.read("SELECT id, state FROM batches"))
 
+    def gone(self) -> list[str]:
+        """Batches of which nothing can be read any more, because their keys were destroyed."""
+        found: list[str] = []
+        for id, state in self._table.read("SELECT id, state FROM batches"):
+            try:
+                self._batch(id, state)
+            except NotFoundError:
+                found.append(id)
+            except IntegrityError:
+                continue
+        return found
+
     def burn(self, ids: Iterable[str]) -> None:
         """Destroy the keys of all that is known of these batches, and of their journals, durably."""
         if self._vault is not None:

@@ -65,6 +65,10 @@ class Runner:
             self._running.start(work)
             self._works[batch.id] = work
 
+    def is_running(self, id: str) -> bool:
+        """Whether something works on a batch now."""
+        return id in self._works
+
     def stop(self, id: str) -> None:
         """Have the work on a batch end now, for whatever its status says."""
         if work := self._works.get(id):

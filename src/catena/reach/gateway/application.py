@@ -24,7 +24,7 @@ from catena.reach.gateway.guard import Guard
 from catena.reach.gateway.inside import Inside
 from catena.reach.gateway.native import NATIVE
 from catena.reach.gateway.routing import Route, Table
-from catena.reach.gateway.services import Intake, Listed, Reach, Reader, Services, Sessions, Shelf
+from catena.reach.gateway.services import Forgets, Intake, Listed, Reach, Reader, Services, Sessions, Shelf
 
 log = logging.getLogger("catena.reach.gateway")
 STOPPING = "the gateway is shutting down"
@@ -47,13 +47,14 @@ def create(
     sessions: Sessions | None = None,
     archive: Archive | None = None,
     runner: Runner | None = None,
+    forgetting: Forgets | None = None,
     routes: Iterable[Route] = (),
 ) -> Gateway:
     """The gateway over `router`, with every registered protocol and, beside them, `routes`.
 
     `models` lists what can be asked; `status`, `reader`, `trace`, `verifier_key` and `salt` serve /catena/v1; `shelf`,
     `intake` and `sessions` serve the protocols that manage models; `archive` keeps answers for their callers,
-    `runner` files and batches.
+    `runner` files and batches, `forgetting` forgets any of it.
     Raises ConfigError when it is to listen beyond loopback and no API key exists.
     """
     access.check_listening(settings.host)
@@ -73,6 +74,7 @@ def create(
         archive,
         Background(settings.max_background),
         runner,
+        forgetting,
     )
     found: list[Route] = [*health.routes, *console_routes(NATIVE), *routes]
     for name in registry.names("protocols"):

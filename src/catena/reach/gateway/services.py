@@ -29,6 +29,7 @@ from catena.reach.ticket import Caller
 
 if TYPE_CHECKING:
     from catena.reach.batches import Runner
+    from catena.reach.forgetting import Report, Target
     from catena.reach.router import (
         Answer,
         ClassifiedAnswer,
@@ -147,6 +148,14 @@ class Sessions(Protocol):
     def loaded(self) -> Sequence[Loaded]: ...
 
 
+class Forgets(Protocol):
+    """What forgets whatever is kept of callers, for good."""
+
+    async def run(self, target: Target, caller: str, /) -> Report: ...
+
+    async def preview(self, target: Target, /) -> Report: ...
+
+
 class Services(Struct, frozen=True):
     """Everything a handler may use. What is None is not served (501)."""
 
@@ -165,3 +174,4 @@ class Services(Struct, frozen=True):
     archive: Archive | None = None
     background: Background = Background(0)
     runner: Runner | None = None
+    forgetting: Forgets | None = None
