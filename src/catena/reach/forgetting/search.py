@@ -9,6 +9,8 @@ S = TypeVar("S", bytes, str)
 # So few texts are looked for one after the other; a shorter text always is.
 FEW = 48
 _SHORT = 8
+# The haystack is sampled in every so many places at most: more would need more of each needle in the table.
+_MAX_STEP = 8
 
 
 class Finder(Generic[S]):
@@ -22,14 +24,16 @@ class Finder(Generic[S]):
         self._single = [pair for pair in pairs.items() if is_few or len(pair[0]) < _SHORT]
         many = {} if is_few else {needle: number for needle, number in pairs.items() if len(needle) >= _SHORT}
         least = min(map(len, many), default=_SHORT)
-        self._width = least // 2
+        self._width = max(least // 2, least - _MAX_STEP + 1)
         self._step = least - self._width + 1
         self._lengths = sorted(set(map(len, many)))
         self._many = many
-        self._table: dict[S, set[int]] = {}
+        # Piece -> the places in a needle that it stands at, one bit each.
+        self._table: dict[S, int] = {}
         for needle in many:
             for at in range(self._step):
-                self._table.setdefault(needle[at : at + self._width], set()).add(at)
+                piece = needle[at : at + self._width]
+                self._table[piece] = self._table.get(piece, 0) | 1 << at
 
     def find(self, hay: S) -> set[int]:
         """The numbers of the needles in `hay`."""
@@ -44,8 +48,9 @@ class Finder(Generic[S]):
             for at in places:
                 piece = hay[at : at + width]
                 if piece in hits:
-                    for offset in table[piece]:
-                        found.update(self._whole(hay, at - offset))
+                    for offset in range(step):
+                        if table[piece] >> offset & 1:
+                            found.update(self._whole(hay, at - offset))
         return found
 
     def _whole(self, hay: S, start: int) -> Iterable[int]:

@@ -43,7 +43,7 @@ class Vault:
         self._guard = threading.Lock()
         self._pool: list[tuple[int, bytes]] = []
         self._pool_size = _FIRST_POOL
-        self._known: OrderedDict[int, bytes] = OrderedDict()
+        self._known: OrderedDict[int, tuple[bytes, AESGCM]] = OrderedDict()
         self.lock = lock
 
     @classmethod
@@ -91,17 +91,17 @@ class Vault:
 
     def seal(self, kind: str, id: str, plain: bytes, slot: int | None = None) -> bytes:
         """`plain`, encrypted as the item `id` of its kind, with a new key or that of a slot. Raises ResourceError."""
-        number, key = self.new_key() if slot is None else (slot, self.key(slot))
+        number = self.new_key()[0] if slot is None else slot
         nonce = os.urandom(NONCE_BYTES)
         head = START + number.to_bytes(8, "big")
-        return head + nonce + AESGCM(key).encrypt(nonce, plain, _bound(kind, id, head))
+        return b"".join((head, nonce, self._cipher(number).encrypt(nonce, plain, _bound(kind, id, head))))
 
     def open_sealed(self, kind: str, id: str, sealed: bytes) -> bytes:
         """What was sealed as this item. Raises NotFoundError if it was forgotten, IntegrityError if it was changed."""
-        number = slot_in(sealed)
-        nonce, data = sealed[HEAD_BYTES : HEAD_BYTES + NONCE_BYTES], sealed[HEAD_BYTES + NONCE_BYTES :]
+        cipher = self._cipher(slot_in(sealed))
+        nonce, data = sealed[HEAD_BYTES : HEAD_BYTES + NONCE_BYTES], memoryview(sealed)[HEAD_BYTES + NONCE_BYTES :]
         try:
-            return AESGCM(self.key(number)).decrypt(nonce, data, _bound(kind, id, sealed[:HEAD_BYTES]))
+            return cipher.decrypt(nonce, data, _bound(kind, id, sealed[:HEAD_BYTES]))
         except (InvalidTag, ValueError):
             raise IntegrityError(
                 f"an item of kind {kind!r} was changed, or put in another's place",
@@ -127,12 +127,14 @@ class Vault:
 
     def key(self, number: int) -> bytes:
         """The key in a slot. Raises NotFoundError for a burnt one, IntegrityError."""
+        return self._item(number)[0]
+
+    def _cipher(self, number: int) -> AESGCM:
+        return self._item(number)[1]
+
+    def _item(self, number: int) -> tuple[bytes, AESGCM]:
         with self._guard:
-            found = self._known.get(number)
-            if found is None:
-                found = self._slots.read(number)
-                self._remember(number, found)
-            return found
+            return self._known.get(number) or self._remember(number, self._slots.read(number))
 
     def burn(self, numbers: Iterable[int], *, is_durable: bool = True) -> None:
         """Destroy the keys in these slots. Raises ResourceError."""
@@ -143,10 +145,11 @@ class Vault:
             if numbers:
                 self._slots.burn(numbers, is_durable=is_durable)
 
-    def _remember(self, number: int, key: bytes) -> None:
-        self._known[number] = key
+    def _remember(self, number: int, key: bytes) -> tuple[bytes, AESGCM]:
+        found = self._known[number] = (key, AESGCM(key))
         if len(self._known) > _MAX_REMEMBERED:
             self._known.popitem(last=False)
+        return found
 
 
 def rotate(home: Path, settings: ReachSettings, place: Place, *, prompt: Callable[[str], str] | None = None) -> Lock:
