@@ -20,6 +20,7 @@ from catena.reach.forgetting.forms import Forms
 from catena.reach.forgetting.target import Target
 from catena.reach.forgetting.unpacking import pieces
 
+OUTPUT_PURPOSE = "batch_output"
 _RECEIPT = re.compile(rb"rcpt_[0-9a-hjkmnp-tv-z]{26}")
 
 
@@ -114,6 +115,17 @@ def _files(files: Files, target: Target, forms: Forms, found: Found) -> None:
     for file in files.each():
         if file.id in target.files or file.owner in target.keys or _holds(files, file, forms, found):
             found.files.add(file.id)
+            if file.purpose == OUTPUT_PURPOSE:
+                found.receipts |= _receipts_in(files, file)
+
+
+def _receipts_in(files: Files, file: StoredFile) -> set[str]:
+    """The receipts of answers in what a batch brought."""
+    try:
+        with files.content(file.id) as source:
+            return {match.decode() for piece in pieces(source) for match in _RECEIPT.findall(piece)}
+    except (NotFoundError, IntegrityError, OSError):
+        return set()
 
 
 def _holds(files: Files, file: StoredFile, forms: Forms, found: Found) -> bool:
@@ -142,8 +154,11 @@ def _batches(stores: Stores, target: Target, forms: Forms, found: Found) -> None
         ):
             found.batches.add(batch.id)
             # What came of it was made of the same.
-            outputs = {batch.output_file_id, batch.error_file_id} - {None}
-            found.files |= {file.id for file in stores.files.each() if file.id in outputs}
+            outputs = {batch.output_file_id, batch.error_file_id} - found.files
+            for file in stores.files.each() if outputs else ():
+                if file.id in outputs:
+                    found.files.add(file.id)
+                    found.receipts |= _receipts_in(stores.files, file)
     found.batches |= set(batches.gone())
     for id in found.batches:
         found.receipts |= _journal_receipts(batches, id)
