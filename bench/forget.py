@@ -102,6 +102,9 @@ class Door:
     def __init__(self, url: str) -> None:
         self._connection = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=120)
 
+    def close(self) -> None:
+        self._connection.close()
+
     def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         self._connection.request(method, path, data, {"content-type": "application/json", **(headers or {})})
@@ -143,7 +146,10 @@ class Filler:
 
     def doors(self, url: str) -> None:
         """Through the gateway: answers, conversations, uploads, batches."""
-        door, total = Door(url), len(self.left)
+        with closing(Door(url)) as door:
+            self._doors(door, len(self.left))
+
+    def _doors(self, door: Door, total: int) -> None:
         for canary in self.take(total // 4, "answers"):
             text = f"please remember {self.form(canary)} for me"
             door.ask("POST", "/v1/responses", {"model": "echo", "input": text, "store": True})
@@ -204,7 +210,10 @@ class Filler:
 
     def storage(self) -> None:
         """Beside the doors: what backups, logs, engines and people leave in a state folder."""
-        home, rest = self.home, self.take(len(self.left), "storage level")
+        home = self.home
+        for canary in self.take(3, "names of keys"):
+            catena(home, "keys", "add", canary).communicate()
+        rest = self.take(len(self.left), "storage level")
         for folder in ("backups/2026", "logs", "prompts/" + "a" * 64, "run/llama-x"):
             (home / folder).mkdir(parents=True, exist_ok=True)
         parts = [rest[start::8] for start in range(8)]
@@ -305,7 +314,8 @@ def whole(scratch: Path, count: int) -> dict[str, Any]:
         filled_s, before = round(time.perf_counter() - begun, 1), left_in(home)
         shutil.copytree(home, copy)
         report, took_s = forget(home, names)
-        Door(running.url).ask("POST", "/v1/responses", {"model": "echo", "input": "still here", "store": True})
+        with closing(Door(running.url)) as door:
+            door.ask("POST", "/v1/responses", {"model": "echo", "input": "still here", "store": True})
     after = left_in(home)
     return {
         "canaries": count,
