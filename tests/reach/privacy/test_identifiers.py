@@ -22,7 +22,7 @@ def found(text: str) -> list[Span]:
     return [span for find in FINDERS for span in find(text) if span.score >= COUNTS]
 
 
-# A sentence and what of it is private; every number is made up or a published example, checks are right where there are any.
+# A sentence and what of it is private; numbers are made up or published examples.
 SENTENCES = [
     ("他的身份证11010519491231002X，请保密", "11010519491231002X", "national_id"),
     ("身份证号:110105491231002 旧版", "110105491231002", "national_id"),
