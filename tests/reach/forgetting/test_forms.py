@@ -92,6 +92,21 @@ def test_what_is_not_there_is_not_found() -> None:
         assert forms.find(data) == set()
 
 
+@pytest.mark.parametrize(
+    "noise",
+    [
+        b"\\" * 50_000,
+        b"&#" + b"9" * 50_000,
+        b"%25" * 9000,
+        b"%41=41\\x41&#65;" * 3000,
+        b"QUJD" * 9000,
+        b"\\u4e2" * 9000,
+    ],
+)
+def test_what_wraps_itself_without_end_hides_nothing_behind_it(noise: bytes) -> None:
+    assert Forms(TEXTS).find(noise + b" " + TEXTS[0].encode() + b" " + noise) == {0}
+
+
 def test_many_are_found_wherever_they_stand() -> None:
     random = Random(2)
     needles = {random.randbytes(random.randint(8, 40)): number for number in range(2000)}

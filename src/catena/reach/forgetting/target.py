@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from catena.core.errors import InputError, TooLargeError
 
-MAX_TEXTS = 100_000
+MAX_TEXTS = 25_000
 MIN_BYTES, MAX_CHARS = 4, 4096
 # What stands between the parts of a name in addresses, file names and lists.
 _JOINTS = (" ", ", ", ",", ".", "_", "-", "+", "")

@@ -13,9 +13,9 @@ from typing import IO, Any
 
 from catena.reach.forgetting.forms import OVERLAP_BYTES
 
-PIECE_BYTES = 4 << 20
+PIECE_BYTES = 512 << 10
 # Of what is packed, at most so much is looked at, so many levels deep.
-MAX_UNPACKED_BYTES = 1 << 30
+MAX_UNPACKED_BYTES = 64 << 20
 MAX_LEVELS = 3
 _OPENERS: dict[bytes, Callable[[Any], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 _BROKEN = (
