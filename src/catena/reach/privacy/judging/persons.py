@@ -21,6 +21,7 @@ _STRONG = re2.compile(
     r"|\b(?:Mr|Mrs|Ms|Miss|Mx|Dr|Herr|Frau|Monsieur|Madame|Mme|Sr|Sra|Sig|Signora|Prof|Hon|Judge|Officer|Dear)"
     r"\.? [A-Z][a-z\p{L}]"
     r"|(?i:\b\d{1,3}[- ]?(?:years?|yrs?|y)[- ]?(?:of age|old)\b|\by/?o\b|\baged? \d{1,3}\b|\bborn (?:on|in)\b)"
+    r"|, ?(?:MD|M\.D\.|RN|DO|NP|PA-C|DDS|LCSW|Ph\.?D|Esq)\b|\b(?:NPI|DEA)\b ?[#:]|(?i:\bsig:)"
     r"|[A-Za-z0-9._%+-]@[A-Za-z0-9-]{1,40}\.[a-z]"
     r"|\b\d{3}-\d{2}-\d{4}\b|\(\d{3}\) ?\d{3}-\d{4}|\bMRN"
     r"|姓名|患者|病人|病患|原告|被告|申请人|委托人|当事人|身份证|身份證|联系电话|手机|出生|住址|岁|先生|女士|小姐|員工|员工|客户|本人|我叫|主诉|住院号|病历号|门诊号|就诊"
