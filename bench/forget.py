@@ -1,5 +1,4 @@
-"""Ten thousand canaries put in by every door and at the storage level, forgotten, and looked for in every byte; then
-the same with SIGKILL at random moments, resumed by the next forgetting or the next start.
+"""Ten thousand canaries put in by every door are forgotten, killed half-way or not, and looked for in every byte.
 
 Canaries come in through the official doors of a running gateway (answers with `store`, conversations, metadata,
 uploads and their names, batches with their ids and answers, each in one of nine forms), and beside them into backups,

@@ -201,6 +201,8 @@ async def test_tokens_that_a_provider_does_not_tell_are_estimated_and_say_so(mak
 
 def test_only_the_router_makes_passages_and_opens_records() -> None:
     source = Path(catena.__file__).parent
+    # A forgetting records itself; nothing is asked of a model by it, and nothing leaves.
+    others = {"Ticket.open(": {"reach/forgetting/forgetting.py"}}
     for call in ("Passage(", "Ticket.open(", "Clearance("):
         users = {
             path.relative_to(source).as_posix()
@@ -208,4 +210,4 @@ def test_only_the_router_makes_passages_and_opens_records() -> None:
             if call in path.read_text() and f"class {call}" not in path.read_text()
         }
         owner = "reach/privacy/clearance.py" if call == "Clearance(" else "reach/router.py"
-        assert users == {owner}, call
+        assert users == {owner} | others.get(call, set()), call
