@@ -26,6 +26,7 @@ _BLOOD = re2.compile(
     rf"|\b({_GROUP}[ -]?(?:[Rr]h)?[ -]?(?i:positive|negative)) (?i:blood)",
     _OPTIONS,
 )
+_SENTENCE = re2.compile(r"[a-z]{2}\.\s+\p{Lu}|\s--\s|\s{4,}", _OPTIONS)
 _SPLIT = re2.compile(r"(?i)\s*(?:[,;、，]|\band\b|\s{2,}|\.\s|$)\s*", _OPTIONS)
 _LEADS = frozenset("行过了做受于因为的是有患及和予用服曾拟给")
 _NONE = "none|n/a|na|nil|nkda|unknown|no|yes|null|true|false|negative|normal|无|否认|none known|pending"
@@ -89,6 +90,8 @@ def _score(known: Lexicon, near: Persons, text: str, start: int, end: int, suren
 
 def _values(text: str, kind: str, start: int, end: int, marks: bytearray) -> Iterator[Span]:
     """The values of a field, one by one, where no word is known in them: `start` to `end` is what fills it."""
+    sentence = _SENTENCE.search(text[start:end])
+    end = start + sentence.start() + 2 if sentence is not None else end
     is_record = persons(text).is_record(start)
     has_known = 1 in marks[start:end]
     if not (has_known or is_record) or (has_known and not text[start:end].isascii()):
