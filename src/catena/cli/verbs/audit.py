@@ -12,6 +12,7 @@ import msgspec
 from catena.core import config
 from catena.core.clock import iso
 from catena.core.errors import InputError, NotFoundError, ResourceError
+from catena.core.messages.audit import in_full
 from catena.watch import export as exporting
 from catena.watch.keys import Signer
 from catena.watch.log import AuditReader, Recorded
@@ -110,7 +111,8 @@ def _read(path: Path) -> str:
 
 
 def _plain(found: Recorded) -> dict[str, Any]:
-    return {"receipt": found.opened.receipt, **found._asdict()}
+    parts = {name: in_full(part) for name, part in found._asdict().items()}
+    return {"receipt": found.opened.receipt, **parts}
 
 
 def _print_json(value: Any) -> None:

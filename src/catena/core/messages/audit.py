@@ -5,7 +5,7 @@ Never text: only salted digests, names, counts and times.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -88,3 +88,12 @@ class Closed(Struct, frozen=True, tag="close", omit_defaults=True):
     received_bytes: int = 0
     departures: int = 0
     lookups: tuple[str, ...] = ()
+
+
+def in_full(value: Any) -> Any:
+    """A record, or what is in one, with every field: in the log, those that are as they begin are left out."""
+    if isinstance(value, Struct):
+        config = value.__struct_config__
+        tag = {str(config.tag_field): config.tag} if config.tag_field else {}
+        return {**tag, **{name: in_full(getattr(value, name)) for name in value.__struct_fields__}}
+    return [in_full(one) for one in value] if isinstance(value, tuple) else value  # pyright: ignore[reportUnknownVariableType]

@@ -47,9 +47,10 @@ def views(text: str) -> list[Folded]:
     while waiting:
         view, depth = waiting.pop()
         for match in _ENCODED.finditer(view.text):
+            run = str(match[0])
             for how, decode in _DECODERS:
-                decoded = decode(match[0])
-                if decoded is None or len(decoded) > left or decoded == match[0]:
+                decoded = decode(run)
+                if decoded is None or len(decoded) > left or decoded == run:
                     continue
                 left -= len(decoded)
                 start, end = view.origin(match.start(), match.end())

@@ -6,6 +6,7 @@ from typing import Any
 
 from catena.core.errors import MissingExtraError, NotFoundError
 from catena.core.ids import is_id
+from catena.core.messages.audit import in_full
 from catena.reach.gateway.exchange import Exchange
 from catena.reach.gateway.native import NATIVE, answer_json
 from catena.reach.gateway.routing import Route
@@ -99,9 +100,9 @@ def _form(record: Record) -> dict[str, Any]:
     opened, opened_index, closed, closed_index = record
     return {
         "receipt": opened.receipt,
-        "opened": opened,
+        "opened": in_full(opened),
         "opened_index": opened_index,
-        "closed": closed,
+        "closed": in_full(closed),
         "closed_index": closed_index,
     }
 

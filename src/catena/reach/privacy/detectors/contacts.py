@@ -43,7 +43,7 @@ def find(text: str) -> Iterator[Span]:
             group = 1 if pattern.groups else 0
             yield Span(match.start(group), match.end(group), kind, score)
     for match in _RESIDENT.finditer(text):
-        number = match[0]
+        number = str(match[0])
         if (
             "10X98765432"[sum(int(digit) * weight for digit, weight in zip(number, _WEIGHTS, strict=False)) % 11]
             == number[17].upper()
